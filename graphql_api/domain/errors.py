@@ -1,0 +1,159 @@
+"""Every error that this product raises on purpose. Each has a stable code and a sentence that says what to do.
+
+StackcastError
+├── Refusal                 expected answers: members of a mutation's union in the schema
+│   ├── InvalidManifest
+│   ├── CloudResourceExists
+│   ├── CloudResourceNotFound
+│   ├── StackUpdateNotFound
+│   ├── ModuleNotFound
+│   ├── ModuleInvalid
+│   └── PulumiNotFound
+├── BadUserInput            a malformed argument: a GraphQL error with ``extensions.code``
+├── StoreUnavailable        the database did not answer; the same call may work later
+├── StoreRefused            the database can't be used as it is; an operator has to act
+├── RevisionConflict        somebody else changed the record first
+└── StartRefused            the service can't start as it is set up
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphql_api.domain.records import CloudResource
+
+
+class StackcastError(Exception):
+    """Base of all; ``message`` is a sentence for people and never holds a secret."""
+
+    code: ClassVar[str] = "INTERNAL_SERVER_ERROR"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Refusal(StackcastError):
+    """What was asked can't be done, and the caller can do something about it.
+
+    ``path`` names the input field at fault, from the mutation's ``input`` on; None when no field is at fault.
+    """
+
+    path: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestProblem:
+    """One thing wrong with a manifest.
+
+    ``path`` is the place in the document (``metadata.name``), None for the whole; line and column count from 1.
+    """
+
+    message: str
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        return f"line {self.line}, column {self.column}: {self.message}" if self.line else self.message
+
+
+class InvalidManifest(Refusal):
+    """The manifest can't be kept, or can't be deployed, as it is; ``problems`` says why."""
+
+    code = "INVALID_MANIFEST"
+    path = ("manifest",)
+
+    def __init__(self, problems: Iterable[ManifestProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(" ".join(str(problem) for problem in self.problems))
+
+
+class CloudResourceExists(Refusal):
+    """A cloud resource of this kind and name is kept already; it is in ``cloud_resource``."""
+
+    code = "CLOUD_RESOURCE_EXISTS"
+    path = ("manifest",)
+
+    def __init__(self, cloud_resource: CloudResource) -> None:
+        self.cloud_resource = cloud_resource
+        super().__init__(
+            f"A cloud resource of kind {cloud_resource.kind} named {cloud_resource.name} exists already, with id "
+            f"{cloud_resource.id}. Use applyCloudResource to change it, or give this one another metadata.name."
+        )
+
+
+class CloudResourceNotFound(Refusal):
+    """No cloud resource has this id."""
+
+    code = "CLOUD_RESOURCE_NOT_FOUND"
+    path = ("cloudResourceId",)
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(f"There is no cloud resource with id {id_}. The query cloudResources lists those there are.")
+
+
+class StackUpdateNotFound(Refusal):
+    """No stack update has this id."""
+
+    code = "STACK_UPDATE_NOT_FOUND"
+    path = ("id",)
+
+    def __init__(self, id_: str) -> None:
+        super().__init__(f"There is no stack update with id {id_}. The query stackUpdates lists those there are.")
+
+
+class ModuleNotFound(Refusal):
+    """No Pulumi module is there for the manifest's kind."""
+
+    code = "MODULE_NOT_FOUND"
+    path = ("cloudResourceId",)
+
+
+class ModuleInvalid(Refusal):
+    """The Pulumi module for the manifest's kind can't be used as it is."""
+
+    code = "MODULE_INVALID"
+    path = ("cloudResourceId",)
+
+
+class PulumiNotFound(Refusal):
+    """The service has no Pulumi CLI to run."""
+
+    code = "PULUMI_NOT_FOUND"
+
+
+class BadUserInput(StackcastError):
+    """An argument is malformed; ``argument`` names it."""
+
+    code = "BAD_USER_INPUT"
+
+    def __init__(self, message: str, argument: str) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+
+class StoreUnavailable(StackcastError):
+    """The database did not answer in time."""
+
+    code = "STORE_UNAVAILABLE"
+
+
+class StoreRefused(StackcastError):
+    """The database can't be used as it is; the message says what an operator has to do."""
+
+    code = "STORE_REFUSED"
+
+
+class RevisionConflict(StackcastError):
+    """The stored record is not the one that the change was made from."""
+
+    code = "REVISION_CONFLICT"
+
+
+class StartRefused(StackcastError):
+    """The service can't start as it is set up; the message says which setting to change."""
+
+    code = "START_REFUSED"

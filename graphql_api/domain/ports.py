@@ -1,0 +1,141 @@
+"""What the service and the runners ask of the outside. The docstrings are the contract; tests/contracts holds
+every adapter to it.
+
+All methods of the stores may raise StoreUnavailable; after it, the call may or may not have taken effect, and
+the same call may be made again. Page methods return newest first: by ``created_at``, then by id, both falling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from graphql_api.domain.records import (
+    Claim,
+    CloudResource,
+    CloudResourceId,
+    StackFqdn,
+    StackUpdate,
+    StackUpdateId,
+    Status,
+)
+
+#: The topic on which a newly queued stack update, or a stack that became free, is announced.
+QUEUE_TOPIC = "queue"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a list: after the record with this ``created_at`` and id, whether or not it is still there."""
+
+    created_at: datetime
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StackUpdateFilter:
+    """Which stack updates to list; None asks for all, an empty ``statuses`` for none."""
+
+    cloud_resource_id: CloudResourceId | None = None
+    statuses: frozenset[Status] | None = None
+
+
+class ResourceStore(Protocol):
+    """Keeps cloud resources."""
+
+    async def insert(self, resource: CloudResource) -> None:
+        """Add it. Raises CloudResourceExists when the (kind, name) is taken by another id.
+
+        Inserting the same record again does nothing.
+        """
+
+    async def replace(self, resource: CloudResource) -> None:
+        """Put it in the place of the record with its id; CloudResourceNotFound when there is none."""
+
+    async def get(self, id_: CloudResourceId) -> CloudResource | None: ...
+
+    async def find(self, kind: str, name: str) -> CloudResource | None: ...
+
+    async def page(self, first: int, after: Cursor | None = None) -> Sequence[CloudResource]:
+        """The first ``first`` cloud resources after the cursor."""
+
+    async def count(self) -> int: ...
+
+
+class UpdateStore(Protocol):
+    """Keeps stack updates, and beside each the manifest it was accepted with and its output."""
+
+    async def insert(self, update: StackUpdate, manifest: str) -> None:
+        """Add it. Inserting the same record again does nothing."""
+
+    async def save(self, update: StackUpdate, output: str | None = None) -> None:
+        """Put it in the place of the stored record, which must be one revision older and not ended.
+
+        ``output`` is stored when given. Saving the same record again does nothing. Raises RevisionConflict when
+        the stored record is any other, and then nothing has changed.
+        """
+
+    async def get(self, id_: StackUpdateId) -> StackUpdate | None: ...
+
+    async def manifest(self, id_: StackUpdateId) -> str | None:
+        """The manifest as accepted; None when the update is unknown or was written without one."""
+
+    async def output(self, id_: StackUpdateId) -> str | None:
+        """The output's JSON; None when the update is unknown or has none yet."""
+
+    async def page(
+        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = StackUpdateFilter()
+    ) -> Sequence[StackUpdate]:
+        """The first ``first`` stack updates after the cursor that the filter allows."""
+
+    async def count(self, where: StackUpdateFilter = StackUpdateFilter()) -> int: ...
+
+    async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:
+        """The oldest update in phase QUEUED whose stack is not among ``busy``; None when there is none."""
+
+
+class Claims(Protocol):
+    """Who may start or end updates of a stack. The only atomic step is the insert under (stack, epoch)."""
+
+    async def current(self, stack: StackFqdn) -> Claim | None:
+        """The claim with the highest epoch, ended or not; None when the stack was never claimed."""
+
+    async def claim(self, claim: Claim) -> bool:
+        """Insert it; False when its (stack, epoch) is taken by another nonce.
+
+        Of any number of concurrent calls for one (stack, epoch) exactly one answers True. Claiming again with
+        the same nonce answers True.
+        """
+
+    async def renew(self, claim: Claim, expires_at: datetime) -> None:
+        """Move its expiry."""
+
+    async def end(self, claim: Claim) -> None:
+        """Mark it ended. Ending it again does nothing."""
+
+
+class Wakeup(Protocol):
+    """A place to wait at until something on a topic may have changed."""
+
+    async def wait(self, limit: timedelta = timedelta(seconds=1)) -> None:
+        """Return when the topic was announced since the last return, or after ``limit``; re-read in any case."""
+
+
+class Wakeups(Protocol):
+    """Announces that something changed. An announcement may be lost or doubled, so listeners also re-read."""
+
+    async def announce(self, topic: str) -> None:
+        """Wake everyone who listens to the topic. Never waits for them."""
+
+    def listen(self, topic: str) -> AbstractAsyncContextManager[Wakeup]:
+        """Listen from entering to leaving. Listen first, read second, wait third: so nothing is missed."""
+
+
+class Preflight(Protocol):
+    """Asks, before a deployment is accepted, whether it could start at all."""
+
+    async def check(self, kind: str) -> None:
+        """Raises ModuleNotFound, ModuleInvalid or PulumiNotFound; starts no process and writes nothing."""
