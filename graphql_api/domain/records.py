@@ -72,7 +72,7 @@ class FailureKind(StrEnum):
     MODULE_INVALID = "module_invalid"
     PULUMI_NOT_FOUND = "pulumi_not_found"
     PLUGIN_NOT_FOUND = "plugin_not_found"
-    PASSPHRASE_REFUSED = "passphrase_refused"
+    PASSPHRASE_REFUSED = "passphrase_refused"  # noqa: S105 (a word, not a secret)
     STACK_LOCKED = "stack_locked"
     STACK_REFUSED = "stack_refused"
     PROGRAM_ERROR = "program_error"

@@ -1,0 +1,64 @@
+"""The ports over SQLite, over MongoDB and inside one process; ``open_backends`` chooses by the database's URL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from graphql_api.adapters.in_process import InProcessWakeups
+from graphql_api.domain.errors import StartRefused
+from graphql_api.domain.ports import Claims, ResourceStore, UpdateStore, Wakeups
+
+_SQLITE = "sqlite:///"
+_MONGODB = ("mongodb://", "mongodb+srv://")
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """Everything that the service keeps its state in. ``ping`` raises StoreUnavailable when it can't be reached."""
+
+    resources: ResourceStore
+    updates: UpdateStore
+    claims: Claims
+    wakeups: Wakeups
+    ping: Callable[[], Awaitable[None]]
+
+
+def open_backends(database_url: str, limit: timedelta = timedelta(seconds=5)) -> AbstractAsyncContextManager[Backends]:
+    """Open the database that the URL names; leaving the context closes it.
+
+    The URL is ``sqlite:///relative/path``, ``sqlite:////absolute/path``, ``sqlite:///:memory:``,
+    ``mongodb://HOST/NAME`` or ``mongodb+srv://HOST/NAME``. ``limit`` is how long one call may wait for the database.
+    Raises StartRefused for any other URL, StoreRefused or StoreUnavailable for a database that can't be used.
+    """
+    if database_url.startswith(_MONGODB):
+        return _open_mongo(database_url, limit)
+    path = database_url.removeprefix(_SQLITE)
+    if path in ("", database_url):
+        raise StartRefused(  # without the URL, which may hold a password
+            "STACKCAST_DATABASE_URL names no database that stackcast can use: write sqlite:///PATH, "
+            "mongodb://HOST/NAME or mongodb+srv://HOST/NAME."
+        )
+    return _open_sqlite(None if path == ":memory:" else Path(path).absolute(), limit)
+
+
+@asynccontextmanager
+async def _open_sqlite(path: Path | None, limit: timedelta) -> AsyncIterator[Backends]:
+    from graphql_api.adapters.sqlite import SqliteClaims, SqliteResources, SqliteUpdates, open_sqlite
+
+    async with open_sqlite(path, limit) as database:
+        stores = (SqliteResources(database), SqliteUpdates(database), SqliteClaims(database))
+        yield Backends(*stores, InProcessWakeups(), database.ping)
+
+
+@asynccontextmanager
+async def _open_mongo(url: str, limit: timedelta) -> AsyncIterator[Backends]:
+    # Imported only when it is used: the driver takes longer to load than all the rest of a start with SQLite.
+    from graphql_api.adapters.mongo import MongoClaims, MongoResources, MongoUpdates, open_mongo
+
+    async with open_mongo(url, limit) as database:
+        stores = (MongoResources(database), MongoUpdates(database), MongoClaims(database))
+        yield Backends(*stores, InProcessWakeups(), database.ping)

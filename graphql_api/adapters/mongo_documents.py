@@ -1,0 +1,159 @@
+"""What a MongoDB database of ours looks like: records as documents, without their ``_id``.
+
+An update that the Go backend wrote has only ``cloud_resource_id``, ``status``, ``output`` and its two times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from graphql_api.adapters.stored import failure_text, outputs_text, read_failure, read_outputs
+from graphql_api.domain.errors import StoreRefused
+from graphql_api.domain.ports import StackUpdateFilter
+from graphql_api.domain.records import (
+    Claim,
+    CloudResource,
+    CloudResourceId,
+    Phase,
+    StackUpdate,
+    StackUpdateId,
+    Status,
+)
+
+Document = dict[str, Any]
+
+_FOREIGN_TIMEOUT = timedelta(seconds=600)  # the time that the Go backend gave
+
+
+def resource_document(resource: CloudResource) -> Document:
+    return {
+        "kind": resource.kind,
+        "name": resource.name,
+        "manifest": resource.manifest,
+        "created_at": _stored_time(resource.created_at),
+        "updated_at": _stored_time(resource.updated_at),
+    }
+
+
+def read_resource(document: Document) -> CloudResource:
+    """Raises StoreRefused when the document is no cloud resource."""
+    with _understood(document, "cloud resource"):
+        return CloudResource(
+            id=CloudResourceId(str(document["_id"])),
+            kind=document["kind"],
+            name=document["name"],
+            manifest=document["manifest"],
+            created_at=_read_time(document["created_at"]),
+            updated_at=_read_time(document["updated_at"]),
+        )
+
+
+def updates_filter(where: StackUpdateFilter) -> Document:
+    document: Document = {}
+    if where.cloud_resource_id is not None:
+        document["cloud_resource_id"] = where.cloud_resource_id
+    if where.statuses is not None:
+        document["status"] = {"$in": [status.value for status in where.statuses]}
+    return document
+
+
+def update_document(update: StackUpdate) -> Document:
+    return {
+        "cloud_resource_id": update.cloud_resource_id,
+        "stack_fqdn": update.stack_fqdn,
+        "timeout_seconds": update.timeout // timedelta(milliseconds=1) / 1000,
+        "created_at": _stored_time(update.created_at),
+        "updated_at": _stored_time(update.updated_at),
+        "status": update.status.value,
+        "phase": update.phase.value,
+        "revision": update.revision,
+        "started_at": _stored_time(update.started_at),
+        "finished_at": _stored_time(update.finished_at),
+        "exit_code": update.exit_code,
+        "failure": failure_text(update.failure),
+        "stack_outputs": outputs_text(update.stack_outputs),
+    }
+
+
+def read_update(document: Document) -> StackUpdate:
+    """Raises StoreRefused when the document is no stack update."""
+    with _understood(document, "stack update"):
+        status = Status(document["status"])
+        foreign_phase = Phase.RUNNING if status is Status.IN_PROGRESS else Phase.FINISHED
+        return StackUpdate(
+            id=StackUpdateId(str(document["_id"])),
+            cloud_resource_id=CloudResourceId(document["cloud_resource_id"]),
+            stack_fqdn=document.get("stack_fqdn"),
+            timeout=timedelta(seconds=document.get("timeout_seconds", _FOREIGN_TIMEOUT.total_seconds())),
+            created_at=_read_time(document["created_at"]),
+            updated_at=_read_time(document["updated_at"]),
+            status=status,
+            phase=Phase(document.get("phase", foreign_phase)),
+            revision=document.get("revision", 1),
+            started_at=document.get("started_at"),
+            finished_at=document.get("finished_at"),
+            exit_code=document.get("exit_code"),
+            failure=read_failure(document.get("failure")),
+            stack_outputs=read_outputs(document.get("stack_outputs")),
+        )
+
+
+def same_identity(one: Document, other: Document) -> bool:
+    """Whether two documents are of one stack update, perhaps at different revisions."""
+    return all(one[field] == other[field] for field in ("cloud_resource_id", "stack_fqdn", "created_at"))
+
+
+def claim_key(claim: Claim) -> str:
+    return f"{claim.stack}:{claim.epoch}"
+
+
+def claim_document(claim: Claim) -> Document:
+    return {
+        "_id": claim_key(claim),
+        "stack": claim.stack,
+        "epoch": claim.epoch,
+        "owner": claim.owner,
+        "nonce": claim.nonce,
+        "update_id": claim.update_id,
+        "expires_at": _stored_time(claim.expires_at),
+        "ended": claim.ended,
+    }
+
+
+def read_claim(document: Document) -> Claim:
+    return Claim(
+        stack=document["stack"],
+        epoch=document["epoch"],
+        owner=document["owner"],
+        nonce=document["nonce"],
+        update_id=StackUpdateId(document["update_id"]),
+        expires_at=_read_time(document["expires_at"]),
+        ended=document["ended"],
+    )
+
+
+def _stored_time(time: datetime | None) -> datetime | None:
+    """As it will be read: cut to milliseconds. Only so can a record be compared with a stored one."""
+    return time.replace(microsecond=time.microsecond // 1000 * 1000) if time else None
+
+
+def _read_time(value: object) -> datetime:
+    if not isinstance(value, datetime):
+        raise TypeError(f"{value!r} is no date")
+    return value
+
+
+@contextmanager
+def _understood(document: Document, noun: str) -> Iterator[None]:
+    """Other programs write here too: a document that is none of ours is named, so that it can be found."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError) as error:
+        reason = f"the field {error} is missing" if isinstance(error, LookupError) else str(error)
+        raise StoreRefused(
+            f"The {noun} with id {document['_id']} can't be read from MongoDB: {reason}. Correct the document or "
+            "delete it."
+        ) from error

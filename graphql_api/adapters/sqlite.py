@@ -1,0 +1,366 @@
+"""The stores over SQLite, in one file or in memory.
+
+One thread writes and one reads, each with a connection of its own, so a long read never holds up a write. A
+database in memory belongs to its connection: there, one serves both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from graphql_api.adapters import sqlite_rows as rows
+from graphql_api.adapters.sqlite_rows import MIGRATIONS, Migrations, Row
+from graphql_api.domain.errors import (
+    CloudResourceExists,
+    CloudResourceNotFound,
+    RevisionConflict,
+    StoreRefused,
+    StoreUnavailable,
+)
+from graphql_api.domain.ports import Cursor, StackUpdateFilter
+from graphql_api.domain.records import Claim, CloudResource, CloudResourceId, StackFqdn, StackUpdate, StackUpdateId
+
+T = TypeVar("T")
+
+_NEEDED_SQLITE = (3, 38)  # STRICT tables, and JSON functions in every build
+_APPLICATION_ID = 0x73746B63  # in the file's header: "stkc"
+_ALL = StackUpdateFilter()
+
+_UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY: "another program keeps it locked; try again",
+    sqlite3.SQLITE_LOCKED: "another call keeps it locked; try again",
+    sqlite3.SQLITE_NOMEM: "there is no memory left",
+    sqlite3.SQLITE_IOERR: "the disk reported an error; see the system's log",
+    sqlite3.SQLITE_FULL: "the disk is full; free some space",
+    sqlite3.SQLITE_CANTOPEN: "the file can't be opened; check that it and its directory are there and this user's",
+}
+_REFUSED = {
+    sqlite3.SQLITE_NOTADB: "the file is no SQLite database; name another one in STACKCAST_DATABASE_URL",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; put a backup in its place, or move it away to begin anew",
+    sqlite3.SQLITE_READONLY: "it can't be written; give this user the right to write the file and its directory",
+    sqlite3.SQLITE_PERM: "access is denied; give this user the right to write the file and its directory",
+}
+
+
+@asynccontextmanager
+async def open_sqlite(
+    path: Path | None, limit: timedelta, migrations: Migrations = MIGRATIONS
+) -> AsyncIterator[SqliteDatabase]:
+    """Open the database file, made if it is missing, and migrate it; None opens a database in memory.
+
+    ``limit`` is how long a call waits for those before it and for another program's write. Raises StoreRefused or
+    StoreUnavailable.
+    """
+    database = SqliteDatabase(path, limit, migrations)
+    try:
+        await database.open()
+        yield database
+    finally:
+        database.close()
+
+
+class SqliteDatabase:
+    """The database that SqliteResources, SqliteUpdates and SqliteClaims share."""
+
+    def __init__(self, path: Path | None, limit: timedelta, migrations: Migrations) -> None:
+        self._path = path
+        self._limit = limit
+        self._migrations = migrations
+        self._writer = _Lane("sqlite-writer")
+        self._reader = _Lane("sqlite-reader") if path else self._writer
+
+    async def open(self) -> None:
+        _check_sqlite()
+        if self._path:
+            await asyncio.to_thread(_make_file, self._path)
+        with self._translated():
+            await self._writer.connect(self._path, self._limit)
+            await self._writer.run(lambda connection: _prepare(connection, self._path, self._migrations))
+            if self._reader is not self._writer:
+                await self._reader.connect(self._path, self._limit)
+
+    def close(self) -> None:
+        self._reader.close()
+        if self._reader is not self._writer:
+            self._writer.close()
+
+    async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._ask(self._reader, question)
+
+    async def row(self, sql: str, parameters: Sequence[str | int] = ()) -> Row | None:
+        """The first row of the answer."""
+        return await self.read(lambda connection: _row(connection, sql, parameters))
+
+    async def rows(self, sql: str, parameters: Sequence[str | int] = ()) -> list[Row]:
+        return await self.read(lambda connection: connection.execute(sql, parameters).fetchall())
+
+    async def number(self, sql: str, parameters: Sequence[str | int] = ()) -> int:
+        """The one number that the answer is."""
+        return await self.read(lambda connection: int(connection.execute(sql, parameters).fetchone()[0]))
+
+    async def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._ask(self._writer, change)
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable when the database can't be read now."""
+        await self.read(lambda connection: _pragma(connection, "user_version"))
+
+    async def _ask(self, lane: _Lane, task: Callable[[sqlite3.Connection], T]) -> T:
+        with self._translated():
+            # SQLite's own limit does not count the time in which a call waits for those before it.
+            async with asyncio.timeout(self._limit.total_seconds()):
+                return await lane.run(task)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        name = f"The database {self._path or 'in memory'} can't be used: "
+        try:
+            yield
+        except TimeoutError as error:
+            raise StoreUnavailable(f"{name}it is busy; try again.") from error
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits tell variants apart
+            if code in _UNAVAILABLE:
+                raise StoreUnavailable(f"{name}{_UNAVAILABLE[code]}.") from error
+            if code in _REFUSED:
+                raise StoreRefused(f"{name}{_REFUSED[code]}.") from error
+            raise
+
+
+class _Lane:
+    """A connection and the one thread that uses it."""
+
+    def __init__(self, name: str) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._connection: sqlite3.Connection | None = None
+
+    async def connect(self, path: Path | None, limit: timedelta) -> None:
+        def connect() -> None:
+            file = str(path) if path else ":memory:"
+            self._connection = sqlite3.connect(file, timeout=limit.total_seconds(), isolation_level=None)
+            self._connection.execute("PRAGMA synchronous = FULL")
+
+        await asyncio.get_running_loop().run_in_executor(self._thread, connect)
+
+    async def run(self, task: Callable[[sqlite3.Connection], T]) -> T:
+        def run() -> T:
+            if self._connection is None:
+                raise RuntimeError("the database is used before it is open or after it is closed")
+            return task(self._connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+
+    def close(self) -> None:
+        """Waits in place for what was begun: a close that gives way could be cancelled and leave the file open."""
+        self._thread.submit(self._disconnect)
+        self._thread.shutdown()
+
+    def _disconnect(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+
+class SqliteResources:
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    async def insert(self, resource: CloudResource) -> None:
+        def insert(connection: sqlite3.Connection) -> None:
+            if connection.execute(rows.INSERT_RESOURCE, rows.resource_row(resource)).rowcount:
+                return
+            taken = _row(connection, rows.FIND_RESOURCE, (resource.kind, resource.name))
+            if taken is None:
+                raise RevisionConflict(f"The id {resource.id} belongs to another cloud resource: take a new one.")
+            existing = rows.read_resource(taken)
+            if existing.id != resource.id:
+                raise CloudResourceExists(existing)
+
+        await self._database.write(insert)
+
+    async def replace(self, resource: CloudResource) -> None:
+        parameters = (*rows.resource_row(resource), resource.id)
+        if not await self._database.write(
+            lambda database: database.execute(rows.REPLACE_RESOURCE, parameters).rowcount
+        ):
+            raise CloudResourceNotFound(resource.id)
+
+    async def get(self, id_: CloudResourceId) -> CloudResource | None:
+        row = await self._database.row(rows.GET_RESOURCE, (id_,))
+        return rows.read_resource(row) if row else None
+
+    async def find(self, kind: str, name: str) -> CloudResource | None:
+        row = await self._database.row(rows.FIND_RESOURCE, (kind, name))
+        return rows.read_resource(row) if row else None
+
+    async def page(self, first: int, after: Cursor | None = None) -> Sequence[CloudResource]:
+        return [rows.read_resource(row) for row in await self._database.rows(*rows.resources_page(first, after))]
+
+    async def count(self) -> int:
+        return await self._database.number(rows.COUNT_RESOURCES)
+
+
+class SqliteUpdates:
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    async def insert(self, update: StackUpdate, manifest: str) -> None:
+        def insert(connection: sqlite3.Connection) -> None:
+            row = rows.update_row(update)
+            if connection.execute(rows.INSERT_UPDATE, (*row, manifest)).rowcount:
+                return
+            stored = _row(connection, rows.GET_UPDATE, (update.id,))
+            if stored is None or not rows.same_identity(stored, row):
+                raise RevisionConflict(f"The id {update.id} belongs to another stack update: take a new one.")
+
+        await self._database.write(insert)
+
+    async def save(self, update: StackUpdate, output: str | None = None) -> None:
+        def save(connection: sqlite3.Connection) -> None:
+            row = rows.update_row(update)
+            parameters = (*row, output, update.id, update.revision - 1)
+            if connection.execute(rows.SAVE_UPDATE, parameters).rowcount:
+                return
+            if _row(connection, rows.GET_UPDATE, (update.id,)) != row:
+                raise RevisionConflict(f"The stack update {update.id} has changed since it was read: read it again.")
+
+        await self._database.write(save)
+
+    async def get(self, id_: StackUpdateId) -> StackUpdate | None:
+        row = await self._database.row(rows.GET_UPDATE, (id_,))
+        return rows.read_update(row) if row else None
+
+    async def manifest(self, id_: StackUpdateId) -> str | None:
+        row = await self._database.row(rows.GET_MANIFEST, (id_,))
+        return row[0] if row else None
+
+    async def output(self, id_: StackUpdateId) -> str | None:
+        row = await self._database.row(rows.GET_OUTPUT, (id_,))
+        return row[0] if row else None
+
+    async def page(
+        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = _ALL
+    ) -> Sequence[StackUpdate]:
+        if where.statuses == frozenset():
+            return []
+        return [rows.read_update(row) for row in await self._database.rows(*rows.updates_page(first, after, where))]
+
+    async def count(self, where: StackUpdateFilter = _ALL) -> int:
+        return await self._database.number(*rows.updates_count(where))
+
+    async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:
+        row = await self._database.row(*rows.next_queued(busy))
+        return rows.read_update(row) if row else None
+
+
+class SqliteClaims:
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    async def current(self, stack: StackFqdn) -> Claim | None:
+        row = await self._database.row(rows.CURRENT_CLAIM, (stack,))
+        return rows.read_claim(row) if row else None
+
+    async def claim(self, claim: Claim) -> bool:
+        def insert(connection: sqlite3.Connection) -> bool:
+            connection.execute(rows.INSERT_CLAIM, rows.claim_row(claim))
+            return _row(connection, rows.GET_NONCE, (claim.stack, claim.epoch)) == (claim.nonce,)
+
+        return await self._database.write(insert)
+
+    async def renew(self, claim: Claim, expires_at: datetime) -> None:
+        parameters = (rows.milliseconds(expires_at), claim.stack, claim.epoch, claim.nonce)
+        await self._database.write(lambda connection: connection.execute(rows.RENEW_CLAIM, parameters).rowcount)
+
+    async def end(self, claim: Claim) -> None:
+        parameters = (claim.stack, claim.epoch, claim.nonce)
+        await self._database.write(lambda connection: connection.execute(rows.END_CLAIM, parameters).rowcount)
+
+
+def _check_sqlite() -> None:
+    if sqlite3.sqlite_version_info < _NEEDED_SQLITE:
+        raise StoreRefused(
+            f"This Python carries SQLite {sqlite3.sqlite_version}, and {'.'.join(map(str, _NEEDED_SQLITE))} or newer "
+            "is needed: use another Python (`uv python install`), or MongoDB."
+        )
+
+
+def _make_file(path: Path) -> None:
+    """SQLite would make it readable for all. It gives its -wal and -shm files the mode of the database file."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        pass  # and never opened here: closing it would drop the locks that SQLite holds in this process
+    except OSError as error:
+        raise StoreRefused(
+            f"The database file {path} can't be made ({error.strerror}): name another one in STACKCAST_DATABASE_URL, "
+            "or give this user the right to write there."
+        ) from error
+
+
+def _prepare(connection: sqlite3.Connection, path: Path | None, migrations: Migrations) -> None:
+    _check_owner(connection, path, len(migrations))
+    connection.execute("PRAGMA journal_mode = WAL")
+    for version, statements in enumerate(migrations, start=1):
+        with _transaction(connection):
+            if _pragma(connection, "user_version") < version:  # asked inside: another process may have been faster
+                for statement in (*statements, f"PRAGMA user_version = {version}"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    if path:
+        _restrict(path)
+
+
+def _restrict(path: Path) -> None:
+    """Only now, when the file has proved to be ours."""
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        try:
+            file.chmod(0o600)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StoreRefused(
+                f"The database file {file} can't be kept from other users ({error.strerror}): make this user its owner."
+            ) from error
+
+
+def _check_owner(connection: sqlite3.Connection, path: Path | None, newest: int) -> None:
+    version = _pragma(connection, "user_version")
+    tables = _row(connection, "SELECT 1 FROM sqlite_schema LIMIT 1")
+    if tables and _pragma(connection, "application_id") != _APPLICATION_ID:
+        raise StoreRefused(f"The database {path} is another program's: name another file in STACKCAST_DATABASE_URL.")
+    if version > newest:
+        raise StoreRefused(
+            f"The database {path} was written by a newer stackcast (it has version {version}, this one knows those "
+            f"up to {newest}): install the newer stackcast, or name another file in STACKCAST_DATABASE_URL."
+        )
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:  # a full disk ends it by itself
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _row(connection: sqlite3.Connection, sql: str, parameters: Sequence[str | int] = ()) -> Row | None:
+    row: Row | None = connection.execute(sql, parameters).fetchone()
+    return row
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

@@ -1,0 +1,34 @@
+"""How the parts of a stack update that no database has a type for are stored: as JSON text.
+
+Stack outputs are text in MongoDB too: their names may hold dots, their numbers may have more than 64 bits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from graphql_api.domain.records import Failure, FailureKind, StackOutput
+
+
+def failure_text(failure: Failure | None) -> str | None:
+    if failure is None:
+        return None
+    return json.dumps({"kind": failure.kind.value, "message": failure.message, "retryable": failure.retryable})
+
+
+def read_failure(text: str | None) -> Failure | None:
+    """Raises ValueError or KeyError when the text is none of ours."""
+    if text is None:
+        return None
+    stored = json.loads(text)
+    return Failure(FailureKind(stored["kind"]), stored["message"], stored["retryable"])
+
+
+def outputs_text(outputs: Iterable[StackOutput]) -> str:
+    return json.dumps([{"name": output.name, "value": output.value, "secret": output.secret} for output in outputs])
+
+
+def read_outputs(text: str | None) -> tuple[StackOutput, ...]:
+    """Raises ValueError or KeyError when the text is none of ours."""
+    return tuple(StackOutput(stored["name"], stored["value"], stored["secret"]) for stored in json.loads(text or "[]"))

@@ -1,0 +1,95 @@
+"""Cloud resources in the schema."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import strawberry
+
+from graphql_api.domain import errors, records
+from graphql_api.schema.context import Info
+from graphql_api.schema.pagination import DEFAULT_FIRST, After, Connection, First, PageRequest, connection
+from graphql_api.schema.scalars import read_id
+
+ById = Annotated[strawberry.ID, strawberry.argument(description="24 hex digits.")]
+
+
+@strawberry.type(description="A label of a manifest.")
+class Label:
+    name: str = strawberry.field(description="The label's name, its prefix included.")
+    value: str = strawberry.field(description="The label's value, as it was written.")
+
+
+@strawberry.type(description="One thing wrong with a manifest.")
+class ManifestProblem:
+    message: str = strawberry.field(description="What is wrong and what to write.")
+    path: str | None = strawberry.field(description="The place in the document; null for the whole.")
+    line: int | None = strawberry.field(description="The line, from 1.")
+    column: int | None = strawberry.field(description="The column, from 1.")
+
+    @classmethod
+    def of(cls, problem: errors.ManifestProblem) -> ManifestProblem:
+        return cls(message=problem.message, path=problem.path, line=problem.line, column=problem.column)
+
+
+@strawberry.type(description="A manifest that the service keeps. Kind and name together are unique.")
+class CloudResource:
+    id: strawberry.ID = strawberry.field(description="24 hex digits.")
+    name: str = strawberry.field(description="The manifest's `metadata.name`.")
+    kind: str = strawberry.field(description="The manifest's `kind`.")
+    manifest: str = strawberry.field(description="The YAML as it was given.")
+    created_at: datetime = strawberry.field(description="When it was first kept.")
+    updated_at: datetime = strawberry.field(description="When its manifest last changed.")
+    record: strawberry.Private[records.CloudResource]
+
+    @strawberry.field(description="The manifest's labels, in its order.")
+    def labels(self, info: Info) -> list[Label]:
+        labels = info.context.resources.examine(self.record).labels
+        return [Label(name=name, value=value) for name, value in labels.items()]
+
+    @strawberry.field(description="`organization/project/stack`; null while the labels name no stack for Pulumi.")
+    def stack_fqdn(self, info: Info) -> str | None:
+        return info.context.resources.examine(self.record).stack_fqdn
+
+    @strawberry.field(description="Why the manifest can't be deployed as it is; empty when its labels name a stack.")
+    def problems(self, info: Info) -> list[ManifestProblem]:
+        return [ManifestProblem.of(problem) for problem in info.context.resources.examine(self.record).problems]
+
+    @classmethod
+    def of(cls, record: records.CloudResource) -> CloudResource:
+        return cls(
+            id=strawberry.ID(record.id),
+            name=record.name,
+            kind=record.kind,
+            manifest=record.manifest,
+            created_at=record.created_at,
+            updated_at=record.updated_at,
+            record=record,
+        )
+
+
+@strawberry.type
+class CloudResourceQueries:
+    @strawberry.field(description="The cloud resource with this id; null when there is none.")
+    async def cloud_resource(self, info: Info, id: ById) -> CloudResource | None:  # noqa: A002 (the schema's word)
+        record = await info.context.resources.get(records.CloudResourceId(read_id(id, "id")))
+        return CloudResource.of(record) if record else None
+
+    @strawberry.field(description="All cloud resources, newest first.")
+    async def cloud_resources(
+        self, info: Info, first: First = DEFAULT_FIRST, after: After = strawberry.UNSET
+    ) -> Connection[CloudResource]:
+        request = PageRequest.read(first, after)
+        found = await info.context.resources.page(request.rows, request.after)
+        return connection(request, found, CloudResource.of, info.context.resources.count)
+
+
+@strawberry.input(description="A manifest to keep for the first time.")
+class CreateCloudResourceInput:
+    manifest: str = strawberry.field(description="One YAML document with kind and metadata.name, up to 256 KiB.")
+
+
+@strawberry.input(description="A manifest to keep.")
+class ApplyCloudResourceInput:
+    manifest: str = strawberry.field(description="One YAML document with kind and metadata.name, up to 256 KiB.")

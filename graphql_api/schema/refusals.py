@@ -1,0 +1,95 @@
+"""What mutations answer when they can't do what was asked: the refusals of the domain as types of the schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import strawberry
+
+from graphql_api.domain import errors
+from graphql_api.schema.cloud_resources import CloudResource, ManifestProblem
+
+
+@strawberry.interface(description="Why something that was asked for can't be done, and what the caller can do.")
+class UserError:
+    message: str = strawberry.field(description="A sentence for people: what is wrong and what to do.")
+    code: str = strawberry.field(description="A stable word for programs.")
+    path: list[str] | None = strawberry.field(description="The input field at fault; null when none is.")
+
+    @classmethod
+    def of(cls, refusal: Any) -> Any:
+        return cls(**_common(refusal))
+
+
+def _common(refusal: errors.Refusal) -> dict[str, Any]:
+    return {"message": refusal.message, "code": refusal.code, "path": list(refusal.path) if refusal.path else None}
+
+
+@strawberry.type(description="The manifest can't be kept, or can't be deployed, as it is.")
+class InvalidManifest(UserError):
+    problems: list[ManifestProblem] = strawberry.field(description="Everything that is wrong with it.")
+
+    @classmethod
+    def of(cls, refusal: errors.InvalidManifest) -> InvalidManifest:
+        return cls(**_common(refusal), problems=[ManifestProblem.of(problem) for problem in refusal.problems])
+
+
+@strawberry.type(description="A cloud resource of this kind and name is kept already.")
+class CloudResourceExists(UserError):
+    cloud_resource: CloudResource = strawberry.field(description="The one that is kept.")
+
+    @classmethod
+    def of(cls, refusal: errors.CloudResourceExists) -> CloudResourceExists:
+        return cls(**_common(refusal), cloud_resource=CloudResource.of(refusal.cloud_resource))
+
+
+@strawberry.type(description="No cloud resource has this id.")
+class CloudResourceNotFound(UserError):
+    pass
+
+
+@strawberry.type(description="No stack update has this id.")
+class StackUpdateNotFound(UserError):
+    pass
+
+
+@strawberry.type(description="No Pulumi module is there for the manifest's kind.")
+class ModuleNotFound(UserError):
+    pass
+
+
+@strawberry.type(description="The Pulumi module for the manifest's kind can't be used as it is.")
+class ModuleInvalid(UserError):
+    pass
+
+
+@strawberry.type(description="The service has no Pulumi CLI to run.")
+class PulumiNotFound(UserError):
+    pass
+
+
+class _Answer:
+    """Turns a refusal that a resolver raised into the member of its field's union."""
+
+    exception_type: type[errors.Refusal]
+    error_type: type[UserError]
+
+    def handle(self, exception: errors.Refusal, *, field: Any, info: Any) -> UserError:
+        answer: UserError = self.error_type.of(exception)
+        return answer
+
+
+def _answer(refusal: type[errors.Refusal], member: type[UserError]) -> _Answer:
+    answer = _Answer()
+    answer.exception_type, answer.error_type = refusal, member
+    return answer
+
+
+ANSWERS = [
+    _answer(errors.InvalidManifest, InvalidManifest),
+    _answer(errors.CloudResourceExists, CloudResourceExists),
+    _answer(errors.CloudResourceNotFound, CloudResourceNotFound),
+    _answer(errors.ModuleNotFound, ModuleNotFound),
+    _answer(errors.ModuleInvalid, ModuleInvalid),
+    _answer(errors.PulumiNotFound, PulumiNotFound),
+]

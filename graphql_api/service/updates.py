@@ -1,0 +1,86 @@
+"""Stack updates: accepting a deployment, and reading what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from graphql_api.domain.errors import CloudResourceNotFound
+from graphql_api.domain.manifest import parse, stack_fqdn
+from graphql_api.domain.ports import (
+    QUEUE_TOPIC,
+    Cursor,
+    Preflight,
+    ResourceStore,
+    StackUpdateFilter,
+    UpdateStore,
+    Wakeups,
+)
+from graphql_api.domain.records import CloudResourceId, StackUpdate, StackUpdateId, new_id, utc_now
+
+
+class Updates:
+    """Accepts deployments and reads stack updates. Every method may raise StoreUnavailable.
+
+    ``timeout`` is what a deployment gets that asks for none, ``timeout_limit`` the most that one can get;
+    ``self_managed`` says which rules Pulumi's backend has for organizations.
+    """
+
+    def __init__(
+        self,
+        resources: ResourceStore,
+        updates: UpdateStore,
+        wakeups: Wakeups,
+        preflight: Preflight,
+        *,
+        timeout: timedelta,
+        timeout_limit: timedelta,
+        self_managed: bool,
+    ) -> None:
+        self._resources = resources
+        self._updates = updates
+        self._wakeups = wakeups
+        self._preflight = preflight
+        self._timeout_limit = timeout_limit
+        self._timeout = min(timeout, timeout_limit)
+        self._self_managed = self_managed
+
+    async def deploy(self, resource_id: CloudResourceId, timeout: timedelta | None) -> StackUpdate:
+        """Queue a deployment of the manifest as it is now, and answer at once.
+
+        Raises CloudResourceNotFound, InvalidManifest when the labels name no stack that Pulumi takes, and what
+        the preflight raises; then nothing is stored and nothing started.
+        """
+        resource = await self._resources.get(resource_id)
+        if resource is None:
+            raise CloudResourceNotFound(resource_id)
+        manifest = await asyncio.to_thread(parse, resource.manifest)
+        fqdn = stack_fqdn(manifest, self_managed=self._self_managed)
+        await self._preflight.check(manifest.kind)
+        now = utc_now()
+        update = StackUpdate(
+            id=StackUpdateId(new_id(now)),
+            cloud_resource_id=resource.id,
+            stack_fqdn=fqdn,
+            timeout=min(timeout or self._timeout, self._timeout_limit),
+            created_at=now,
+            updated_at=now,
+        )
+        await self._updates.insert(update, resource.manifest)
+        await self._wakeups.announce(QUEUE_TOPIC)
+        return update
+
+    async def get(self, id_: StackUpdateId) -> StackUpdate | None:
+        return await self._updates.get(id_)
+
+    async def output(self, id_: StackUpdateId) -> str | None:
+        """The output's JSON text; None while the update runs."""
+        return await self._updates.output(id_)
+
+    async def page(self, first: int, after: Cursor | None, where: StackUpdateFilter) -> Sequence[StackUpdate]:
+        """Newest first."""
+        return await self._updates.page(first, after, where)
+
+    async def count(self, where: StackUpdateFilter) -> int:
+        return await self._updates.count(where)

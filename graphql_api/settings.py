@@ -1,0 +1,174 @@
+"""All settings, read once from the environment; nothing else reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from graphql_api.domain.errors import StartRefused
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def _split_commas(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _seconds(value: object) -> object:
+    return timedelta(seconds=float(value)) if isinstance(value, str | int | float) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
+
+
+class Settings(BaseModel):
+    """What can be set, each field under the name of its environment variable; durations are in seconds there."""
+
+    model_config = ConfigDict(frozen=True, validate_default=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", alias="STACKCAST_HOST", description="Address to listen on.")
+    port: int = Field(8321, alias="STACKCAST_PORT", ge=0, le=65535, description="Port; 0 takes a free one.")
+    token: SecretStr | None = Field(
+        None,
+        alias="STACKCAST_TOKEN",
+        min_length=16,
+        description="Bearer token that every request must carry; required to listen beyond loopback.",
+    )
+    data_dir: Path = Field(
+        Path(".stackcast"), alias="STACKCAST_DATA_DIR", description="Directory of all state; made with mode 0700."
+    )
+    database_url: str = Field(
+        "",
+        alias="STACKCAST_DATABASE_URL",
+        description="`sqlite:///PATH` or `mongodb://HOST/NAME`; by default SQLite in the data directory.",
+    )
+    modules: Path | None = Field(
+        None,
+        alias="STACKCAST_MODULES",
+        description="Directory of Pulumi modules, one folder for each kind, named in lower case.",
+    )
+    module_dir: Path | None = Field(
+        None,
+        alias="PULUMI_MODULE_DIR",
+        description="One Pulumi module for all kinds, where STACKCAST_MODULES is not set.",
+    )
+    backend_url: str = Field(
+        "",
+        alias="PULUMI_BACKEND_URL",
+        description="Pulumi's backend; by default `state` in the data directory.",
+    )
+    pulumi_home: Path | None = Field(
+        None,
+        alias="PULUMI_HOME",
+        description="Pulumi's plugins and logs; by default `pulumi` in the data directory.",
+    )
+    passphrase: SecretStr | None = Field(
+        None, alias="PULUMI_CONFIG_PASSPHRASE", description="Passphrase for the stacks' secrets."
+    )
+    passphrase_file: Path | None = Field(
+        None,
+        alias="PULUMI_CONFIG_PASSPHRASE_FILE",
+        description="File with that passphrase; by default a random one is made in the data directory.",
+    )
+    pass_env: Names = Field(
+        (),
+        alias="STACKCAST_PASS_ENV",
+        description="Names of more variables for Pulumi to see, with commas; `NAME*` matches a prefix.",
+    )
+    deploy_timeout: Seconds = Field(
+        timedelta(seconds=600),
+        alias="STACKCAST_DEPLOY_TIMEOUT",
+        gt=timedelta(0),
+        description="How long a deployment may run unless it asks for another time.",
+    )
+    deploy_timeout_limit: Seconds = Field(
+        timedelta(seconds=21600),
+        alias="STACKCAST_DEPLOY_TIMEOUT_LIMIT",
+        gt=timedelta(0),
+        description="The longest time that a deployment may ask for; more is cut to this.",
+    )
+    interrupt_grace: Seconds = Field(
+        timedelta(seconds=30),
+        alias="STACKCAST_INTERRUPT_GRACE",
+        ge=timedelta(0),
+        description="After the first SIGTERM (finish the resource in hand), how long until the second.",
+    )
+    terminate_grace: Seconds = Field(
+        timedelta(seconds=10),
+        alias="STACKCAST_TERMINATE_GRACE",
+        ge=timedelta(0),
+        description="After the second SIGTERM (stop at once), how long until SIGKILL.",
+    )
+    max_concurrent: int = Field(
+        os.cpu_count() or 1,
+        alias="STACKCAST_MAX_CONCURRENT",
+        ge=1,
+        le=1000,
+        description="Deployments at once, on different stacks; by default the number of cores.",
+    )
+    shutdown_grace: Seconds = Field(
+        timedelta(seconds=60),
+        alias="STACKCAST_SHUTDOWN_GRACE",
+        ge=timedelta(seconds=1),
+        description="How long a shutdown may take: half of it lets deployments finish, the rest ends them.",
+    )
+    allowed_hosts: Names = Field(
+        (),
+        alias="STACKCAST_ALLOWED_HOSTS",
+        description="Host names under which clients may ask, besides loopback's and STACKCAST_HOST.",
+    )
+    allowed_origins: Names = Field(
+        (),
+        alias="STACKCAST_ALLOWED_ORIGINS",
+        description="Origins of web pages that may ask, besides the server's own, such as `https://portal.example`.",
+    )
+    environment: Mapping[str, str] = Field({}, exclude=True, repr=False)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read the settings. Raises StartRefused with one sentence for each variable that can't be used."""
+        names = {field.alias for field in cls.model_fields.values() if field.alias}
+        given = {name: environ[name] for name in names & environ.keys() if environ[name] != ""}
+        try:
+            return cls.model_validate({**given, "environment": dict(environ)})
+        except ValidationError as error:
+            raise StartRefused(_sentences(error)) from None
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        if self.host not in LOOPBACK and self.token is None:
+            raise ValueError(
+                f"STACKCAST_HOST is {self.host}, which others can reach: set STACKCAST_TOKEN to a secret of at least "
+                "16 characters (`openssl rand -hex 32` makes one), or listen on 127.0.0.1."
+            )
+        return self
+
+    @property
+    def self_managed(self) -> bool:
+        """True when Pulumi's backend is a file, a bucket or a database: anything but a Pulumi Cloud."""
+        return not self.backend_url.startswith(("https://", "http://"))
+
+    @property
+    def data_path(self) -> Path:
+        """The data directory, absolute."""
+        return self.data_dir.expanduser().absolute()
+
+    @property
+    def store_url(self) -> str:
+        """The database's URL, the default filled in; it may hold a password."""
+        return self.database_url or f"sqlite:///{self.data_path / 'stackcast.db'}"
+
+
+def _sentences(error: ValidationError) -> str:
+    def sentence(fault: Any) -> str:
+        name = str(fault["loc"][0]) if fault["loc"] else ""
+        reason = fault["msg"].removeprefix("Value error, ")
+        return f"{name} can't be used: {reason}." if name else reason
+
+    return " ".join(sentence(fault) for fault in error.errors(include_input=False, include_url=False))

@@ -1,0 +1,1 @@
+"""GraphQL over HTTP and websocket, and who may come in."""

@@ -1,0 +1,74 @@
+"""GraphQL over HTTP (POST) and websocket (graphql-transport-ws)."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from cross_web import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.exceptions import ConnectionRejectionError
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+
+from graphql_api.schema import SCHEMA
+from graphql_api.schema.context import Context
+from graphql_api.service.resources import Resources
+from graphql_api.service.updates import Updates
+from graphql_api.service.watch import Watch
+from graphql_api.transport.guard import Access, error_response
+
+#: How long an open socket may wait with its connection_init.
+INIT_PATIENCE = timedelta(seconds=10)
+
+
+class Endpoint(GraphQL[Context, None]):
+    """Strawberry's view, with errors of the transport as GraphQL errors and the token checked on websockets."""
+
+    def __init__(self, access: Access, resources: Resources, updates: Updates, watch: Watch) -> None:
+        super().__init__(
+            SCHEMA,
+            graphql_ide=None,
+            allow_queries_via_get=False,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
+            connection_init_wait_timeout=INIT_PATIENCE,
+            allowed_origins=("*",),  # the guard in front has decided
+        )
+        self._access = access
+        self._resources = resources
+        self._updates = updates
+        self._watch = watch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        try:
+            response = await self.run(Request(scope, receive))
+        except HTTPException as refusal:
+            response = error_response(refusal.status_code, "BAD_REQUEST", refusal.reason)
+        await response(scope, receive, send)
+
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
+        authorization = request.headers.get("authorization")
+        return Context(self._resources, self._updates, self._watch, authorization)
+
+    async def on_ws_connect(self, context: Context) -> None:
+        """Let a socket in by the header of its handshake or by ``authorization`` in its connection_init."""
+        params = context.connection_params or {}
+        named = {name.lower(): value for name, value in params.items() if isinstance(value, str)}
+        if not self._access.allows(named.get("authorization", context.authorization)):
+            raise ConnectionRejectionError({"code": "UNAUTHENTICATED"})
+
+    def parse_json(self, data: str | bytes) -> Any:
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400, "The request's body must be JSON, in UTF-8.") from error
+        if not isinstance(value, dict):
+            raise HTTPException(400, "The request's body must be a JSON object with the member 'query'.")
+        return value

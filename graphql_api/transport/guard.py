@@ -1,0 +1,157 @@
+"""Who may come in: the right host name, a known origin, the token, a body of bounded size and patience."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: The largest request body, and the largest websocket message, in bytes: the largest manifest, escaped for JSON.
+BODY_LIMIT = 1024 * 1024
+#: How long a client may take to send a body.
+BODY_PATIENCE = timedelta(seconds=20)
+#: Probes ask under any name and without a token; what these paths answer is no secret.
+HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+
+
+def error_response(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
+    """A refusal of the transport in the form of a GraphQL error."""
+    return JSONResponse({"errors": [{"message": message, "extensions": {"code": code}}]}, status, headers)
+
+
+class Access:
+    """Decides by the bearer token who may use the API. Without a token everyone who reaches the server may."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token.encode() if token else None
+
+    def allows(self, authorization: str | None) -> bool:
+        """True when the value of an Authorization header, or of its stand-in on a websocket, carries the token."""
+        if self._token is None:
+            return True
+        scheme, _, given = (authorization or "").partition(" ")
+        return scheme.lower() == "bearer" and secrets.compare_digest(given.strip().encode(), self._token)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    status: int
+    code: str
+    message: str
+
+
+class Guard:
+    """ASGI middleware that lets a request pass or answers it.
+
+    A page on another site can make a browser on this machine send requests here: the host name tells whether
+    the browser was tricked by DNS (it would name the other site), the origin tells which page asks.
+    """
+
+    def __init__(self, app: ASGIApp, *, access: Access, hosts: Collection[str], origins: Collection[str]) -> None:
+        self._app = app
+        self._access = access
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or scope["path"] in HEALTH_PATHS:
+            await self._app(scope, receive, send)
+        elif refused := self._refusal(scope):
+            await self._answer(refused, scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        else:
+            await self._with_body(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> _Refused | None:
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if "*" not in self._hosts and _host_name(host) not in self._hosts:
+            return _Refused(
+                421,
+                "HOST_NOT_ALLOWED",
+                f"This server does not answer under the name {_host_name(host)!r}. If it should, add the name to "
+                "STACKCAST_ALLOWED_HOSTS.",
+            )
+        if origin is not None and not self._knows(origin, host):
+            return _Refused(
+                403,
+                "ORIGIN_NOT_ALLOWED",
+                f"Pages from {origin!r} may not use this server. If they should, add the origin to "
+                "STACKCAST_ALLOWED_ORIGINS.",
+            )
+        # A websocket may bring its token later, in connection_init: browsers can't set headers on one.
+        if scope["type"] == "http" and not self._access.allows(headers.get("authorization")):
+            return _Refused(
+                401,
+                "UNAUTHENTICATED",
+                "This server wants a token: send the header 'Authorization: Bearer' with STACKCAST_TOKEN's value.",
+            )
+        return None
+
+    def _knows(self, origin: str, host: str) -> bool:
+        return origin.lower() in self._origins or urlsplit(origin).netloc.lower() == host.lower() != ""
+
+    async def _answer(self, refused: _Refused, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": refused.code})
+            return
+        headers = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
+        await error_response(refused.status, refused.code, refused.message, headers)(scope, receive, send)
+
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(BODY_PATIENCE.total_seconds()):
+                body = await _read_body(receive)
+        except TimeoutError:
+            refused = _Refused(408, "BODY_TOO_SLOW", f"The request's body took over {BODY_PATIENCE.seconds} s.")
+            await self._answer(refused, scope, receive, send)
+        except _BodyTooLarge:
+            refused = _Refused(413, "BODY_TOO_LARGE", f"The request's body is larger than {BODY_LIMIT} bytes.")
+            await self._answer(refused, scope, receive, send)
+        except ClientDisconnect:
+            return
+        else:
+            await self._app(scope, _replay(body, receive), send)
+
+
+class _BodyTooLarge(Exception):
+    pass
+
+
+async def _read_body(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if len(body) > BODY_LIMIT:
+            raise _BodyTooLarge
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without port; IPv6 addresses without their brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()

@@ -1,0 +1,213 @@
+"""One deployment: prepare, run Pulumi, read the outcome. It knows nothing of records, claims and the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from graphql_api.domain.errors import InvalidManifest, ModuleInvalid, ModuleNotFound, PulumiNotFound
+from graphql_api.domain.manifest import parse, stack_input
+from graphql_api.domain.records import Failure, FailureKind, StackFqdn, StackUpdateId, Tail
+from runners import pulumi
+from runners.engine import read_report
+from runners.outcome import Outcome, Words
+from runners.pulumi import PulumiSettings
+from runners.runs import Command, CommandEnd, Run, StackLock, read_tail
+from runners.toolchain import PulumiCli
+from runners.workspace import Modules
+
+#: How much of the end of stdout and of stderr is kept in the record: a MongoDB document ends at 16 MB.
+OUTPUT_LIMIT = 256 * 1024
+#: Making a stack or removing its locks takes a fraction of a second; a backend far away a few more.
+HOUSEKEEPING_LIMIT = timedelta(seconds=60)
+
+_log = logging.getLogger("stackcast.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be deployed, and how long that may take."""
+
+    update_id: StackUpdateId
+    stack: StackFqdn
+    manifest: str
+    timeout: timedelta
+    graces: tuple[timedelta, timedelta]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployer:
+    """Runs Pulumi for one task at a time on each stack; ``find_cli`` gives the CLI, or None when there is none."""
+
+    modules: Modules
+    settings: PulumiSettings
+    find_cli: Callable[[], Awaitable[PulumiCli | None]]
+
+    async def check(self, kind: str) -> None:
+        """Preflight: raises ModuleNotFound, ModuleInvalid or PulumiNotFound when this kind can't be deployed now."""
+        module = await asyncio.to_thread(self.modules.find, kind)
+        await asyncio.to_thread(module.check)
+        await self._cli()
+
+    async def deploy(self, task: Task, run: Run, lock: StackLock, on_running: Callable[[], Awaitable[None]]) -> Outcome:
+        """Deploy in the run's directory while the stack's lock is held; ``on_running`` is called as Pulumi starts.
+
+        Every ending is an outcome; an exception is a defect. When cancelled, Pulumi goes on, as the run's
+        directory says.
+        """
+        started = asyncio.get_running_loop().time()
+        try:
+            deployment = await self._prepare(task, run, lock, started)
+        except InvalidManifest as refusal:
+            return _refused(FailureKind.INVALID_MANIFEST, refusal.message)
+        except ModuleNotFound as refusal:
+            return _refused(FailureKind.MODULE_NOT_FOUND, refusal.message)
+        except ModuleInvalid as refusal:
+            return _refused(FailureKind.MODULE_INVALID, refusal.message)
+        except PulumiNotFound as refusal:
+            return _refused(FailureKind.PULUMI_NOT_FOUND, refusal.message)
+        await on_running()
+        words = await deployment.up()
+        return words.outcome(task.timeout).without(await asyncio.to_thread(self.settings.secrets))
+
+    def outcome_of(self, run: Run, timeout: timedelta) -> Outcome | None:
+        """What the files of a run of an earlier life say; None when it never came to start Pulumi. Blocking."""
+        ends = run.command_ends()
+        return read_words(ends[-1]).outcome(timeout).without(self.settings.secrets()) if ends else None
+
+    async def _prepare(self, task: Task, run: Run, lock: StackLock, started: float) -> _Deployment:
+        manifest = await asyncio.to_thread(parse, task.manifest)
+        module = await asyncio.to_thread(self.modules.find, manifest.kind)
+        cli = await self._cli()
+        directory = run.directory / "module"
+        await asyncio.to_thread(module.copy, directory, task.stack.split("/")[1])
+        input_file = run.directory / "stack-input.yaml"
+        text = stack_input(manifest)
+        await asyncio.to_thread(_write_private, input_file, text)
+        # The shipped modules adapt their program to what this version of Pulumi knows.
+        environment = self.settings.environment(text, input_file) | {"STACKCAST_PULUMI_VERSION": cli.version}
+        return _Deployment(task, run, lock, cli.path, directory, environment, started)
+
+    async def _cli(self) -> PulumiCli:
+        cli = await self.find_cli()
+        if cli is None:
+            raise PulumiNotFound(
+                "No Pulumi CLI is on this machine. Put `pulumi` on the service's PATH, or run `stackcast demo` once, "
+                "which builds one."
+            )
+        return cli
+
+
+@dataclass(frozen=True, slots=True)
+class _Deployment:
+    """A prepared deployment: a private copy of the module, an environment, and the time that is left."""
+
+    task: Task
+    run: Run
+    lock: StackLock
+    cli: Path
+    directory: Path
+    environment: dict[str, str]
+    started: float
+
+    async def up(self) -> Words:
+        """``pulumi up``, with what may have to come first: making the stack, removing a dead run's lock."""
+        if self._surely_missing():
+            words = await self._init()
+            if words.end.returncode != 0 and not words.stack_exists:
+                return words
+        words = await self._up()
+        if words.stack_missing:
+            made = await self._init()
+            if made.end.returncode != 0 and not made.stack_exists:
+                return made
+            words = await self._up()
+        if await self._removed_stale_lock(words):
+            words = await self._up()
+        return words
+
+    def _surely_missing(self) -> bool:
+        """True when a file backend shows that the stack is not there, which saves asking Pulumi and being refused."""
+        scheme, _, path = self._backend().partition("://")
+        _, project, stack = self.task.stack.split("/")
+        state = Path(path.partition("?")[0], ".pulumi", "stacks", project)
+        return scheme == "file" and not any((state / f"{stack}.json{end}").exists() for end in ("", ".gz"))
+
+    def _backend(self) -> str:
+        return self.environment["PULUMI_BACKEND_URL"]
+
+    async def _up(self) -> Words:
+        events = self.run.next_directory("up") / "events"
+        return await self._execute("up", pulumi.up(self.cli, self.task.stack, events, self.task.update_id))
+
+    async def _init(self) -> Words:
+        return await self._execute("init", pulumi.stack_init(self.cli, self.task.stack), HOUSEKEEPING_LIMIT)
+
+    async def _removed_stale_lock(self, words: Words) -> bool:
+        """Remove Pulumi's lock if all who hold it are processes of ours, on this host, that are proven gone.
+
+        That they are gone is proven by the stack's own lock, which we hold and which they would hold while alive.
+        """
+        holders = words.lock_holders()
+        ours = frozenset(await asyncio.to_thread(self.lock.suspects))
+        if not holders or not holders <= ours or any(holder.hostname != socket.gethostname() for holder in holders):
+            return False
+        _log.warning("removing the lock that a dead run left on %s", self.task.stack)
+        removed = await self._execute("cancel", pulumi.cancel(self.cli, self.task.stack), HOUSEKEEPING_LIMIT)
+        return removed.end.returncode == 0
+
+    async def _execute(self, name: str, argv: tuple[str, ...], at_most: timedelta | None = None) -> Words:
+        passed = timedelta(seconds=asyncio.get_running_loop().time() - self.started)
+        left = max(self.task.timeout - passed, timedelta(0))
+        command = Command(
+            name=name,
+            argv=argv,
+            cwd=self.directory,
+            environment=self.environment,
+            limit=min(left, at_most) if at_most else left,
+            graces=self.task.graces,
+            quiet_markers=pulumi.QUIET_MARKERS,
+        )
+        end = await self.run.execute(command, self.lock)
+        words = await asyncio.to_thread(read_words, end)
+        await asyncio.to_thread(_note_suspects, self.run, self.lock, words)
+        return words
+
+
+def read_words(end: CommandEnd) -> Words:
+    """Read what a finished command left in its files. Blocking."""
+    return Words(
+        end=end,
+        report=read_report(end.events),
+        stdout=Tail(*read_tail(end.stdout, OUTPUT_LIMIT)),
+        stderr=Tail(*read_tail(end.stderr, OUTPUT_LIMIT)),
+    )
+
+
+def _note_suspects(run: Run, lock: StackLock, words: Words) -> None:
+    if not words.end.clean:
+        suspect_all(run, lock)
+    elif words.report.summarized:  # the engine has run and ended, so it had the lock and has let go of it
+        lock.clear_suspects()
+
+
+def suspect_all(run: Run, lock: StackLock) -> None:
+    """Remember the run's processes as possible holders of a lock that Pulumi left behind. Blocking."""
+    for identity in run.command_identities():
+        lock.suspect(socket.gethostname(), identity.pid)
+
+
+def _refused(kind: FailureKind, message: str) -> Outcome:
+    return Outcome(Failure(kind, message))
+
+
+def _write_private(file: Path, text: str) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)

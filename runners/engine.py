@@ -1,0 +1,137 @@
+"""The engine's own words: what Pulumi's event log says about a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from graphql_api.domain.records import StackOutput
+
+#: Longer lines of the event log are not parsed: no error message and no set of outputs is that long.
+LINE_LIMIT = 8 * 1024 * 1024
+#: How many error messages of a run are kept, and how much of each.
+ERRORS_KEPT = 10
+ERROR_LENGTH = 2000
+
+#: Pulumi marks a secret by an object with this key (its sdk/go/common/resource/sig).
+_SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"  # noqa: S105 (a public constant)
+_STACK_TYPE = "pulumi:pulumi:Stack"
+#: Only lines with one of these are parsed; a chatty program's log lines are passed over.
+_TELLING = (b'"resOutputsEvent"', b'"resOpFailedEvent"', b'"severity":"error"', b'"info#err"', b'"summaryEvent"')
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
+
+
+class _State(_Line):
+    outputs: dict[str, Any] | None = None
+
+
+class _Metadata(_Line):
+    urn: str = ""
+    type: str = ""
+    new: _State | None = None
+
+
+class _Resource(_Line):
+    metadata: _Metadata
+
+
+class _Diagnostic(_Line):
+    message: str = ""
+    severity: str = ""
+    urn: str | None = None
+
+
+class _Summary(_Line):
+    result: str | None = None
+
+
+class EngineEvent(_Line):
+    """A line of the event log, as far as it matters here; unknown members are ignored, Pulumi adds new ones often."""
+
+    res_outputs_event: _Resource | None = None
+    res_op_failed_event: _Resource | None = None
+    diagnostic_event: _Diagnostic | None = None
+    summary_event: _Summary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """What the event log says of a run; all empty when the engine never started.
+
+    ``errors`` are the messages of the first ERRORS_KEPT error diagnostics, ``program_errors`` what the program wrote
+    to its standard error beginning with ``Error``, which is all that some language hosts leave behind.
+    """
+
+    stack_outputs: tuple[StackOutput, ...] = ()
+    failed_resources: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    program_errors: tuple[str, ...] = ()
+    summarized: bool = False
+
+
+def read_report(path: Path) -> EngineReport:
+    """Read an event log of any length with bounded memory. A missing or damaged one gives what could be read."""
+    outputs: tuple[StackOutput, ...] = ()
+    failed: list[str] = []
+    errors: list[str] = []
+    program_errors: list[str] = []
+    summarized = False
+    for event in _events(path):
+        if event.res_outputs_event and event.res_outputs_event.metadata.type == _STACK_TYPE:
+            outputs = _stack_outputs(event.res_outputs_event.metadata.new)
+        elif event.res_op_failed_event:
+            failed.append(event.res_op_failed_event.metadata.urn)
+        elif event.diagnostic_event:
+            _keep_error(event.diagnostic_event, errors, program_errors)
+        summarized = summarized or event.summary_event is not None
+    return EngineReport(outputs, tuple(failed[:ERRORS_KEPT]), tuple(errors), tuple(program_errors), summarized)
+
+
+def _keep_error(diagnostic: _Diagnostic, errors: list[str], program_errors: list[str]) -> None:
+    message = diagnostic.message.strip()[:ERROR_LENGTH]
+    if diagnostic.severity == "error" and len(errors) < ERRORS_KEPT:
+        errors.append(message)
+    elif message.startswith("Error") and len(program_errors) < ERRORS_KEPT:
+        program_errors.append(message)
+
+
+def _events(path: Path) -> Iterator[EngineEvent]:
+    for line in _lines(path):
+        if any(word in line for word in _TELLING):
+            try:
+                yield EngineEvent.model_validate_json(line)
+            except ValidationError:  # a half-written last line after a kill, or a shape of a later Pulumi
+                continue
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        whole = True
+        while line := file.readline(LINE_LIMIT):
+            if whole and line.endswith(b"\n"):
+                yield line
+            whole = line.endswith(b"\n")
+
+
+def _stack_outputs(state: _State | None) -> tuple[StackOutput, ...]:
+    outputs = (state.outputs if state else None) or {}
+    return tuple(
+        StackOutput(name, None, secret=True) if _holds_secret(value) else StackOutput(name, value)
+        for name, value in outputs.items()
+    )
+
+
+def _holds_secret(value: object) -> bool:
+    if isinstance(value, dict):
+        return _SECRET_SIGNATURE in value or any(_holds_secret(member) for member in value.values())
+    return isinstance(value, list) and any(_holds_secret(item) for item in value)

@@ -1,0 +1,93 @@
+"""Holding the claim on a stack for as long as an update of it is worked on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+from graphql_api.domain.errors import StoreUnavailable
+from graphql_api.domain.ports import Claims
+from graphql_api.domain.records import Claim, StackFqdn, StackUpdateId, utc_now
+
+#: How long a claim holds without being renewed. It is renewed at half of that.
+LEASE = timedelta(seconds=30)
+
+_log = logging.getLogger("stackcast.worker")
+
+
+class Lease:
+    """A claim that is being kept alive. ``lost`` once somebody else has claimed the stack: then write nothing more."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.lost = False
+
+
+async def claim_stack(claims: Claims, stack: StackFqdn, update_id: StackUpdateId, owner: str) -> Claim | None:
+    """Claim the stack; None while somebody else holds it. May raise StoreUnavailable.
+
+    A claim of ``owner`` itself is an earlier life's: the owner is this data directory, which one service at a time
+    has locked, and this service works on a stack only once at a time.
+    """
+    current = await claims.current(stack)
+    now = utc_now()
+    if current is not None and not (current.ended or current.owner == owner or current.expires_at < now):
+        return None
+    claim = Claim(
+        stack=stack,
+        epoch=current.epoch + 1 if current else 1,
+        owner=owner,
+        nonce=secrets.token_hex(8),
+        update_id=update_id,
+        expires_at=now + LEASE,
+    )
+    return claim if await claims.claim(claim) else None
+
+
+@asynccontextmanager
+async def held(claims: Claims, claim: Claim) -> AsyncIterator[Lease]:
+    """Keep the claim alive until leaving, then end it; when cancelled, leave it to expire."""
+    lease = Lease(claim)
+    renewal = asyncio.create_task(_renew(claims, lease), name=f"renew {claim.stack}")
+    abandoned = False
+    try:
+        yield lease
+    except asyncio.CancelledError:
+        abandoned = True  # Pulumi may go on; the next life takes the claim over and ends both
+        raise
+    finally:
+        renewal.cancel()
+        await asyncio.wait([renewal])
+        if not lease.lost and not abandoned:
+            await _end(claims, claim)
+
+
+async def _renew(claims: Claims, lease: Lease) -> None:
+    clock = asyncio.get_running_loop().time
+    renewed = clock()
+    while not lease.lost:
+        await asyncio.sleep(LEASE.total_seconds() / 2)
+        # The lease is measured from before the renewal is sent: the store may take its time with it.
+        before = clock()
+        try:
+            if before - renewed > LEASE.total_seconds():
+                current = await claims.current(lease.claim.stack)
+                lease.lost = current is not None and current.nonce != lease.claim.nonce
+            if not lease.lost:
+                lease.claim = replace(lease.claim, expires_at=utc_now() + LEASE)
+                await claims.renew(lease.claim, lease.claim.expires_at)
+                renewed = before
+        except StoreUnavailable as error:
+            _log.warning("the claim on %s could not be renewed: %s", lease.claim.stack, error)
+
+
+async def _end(claims: Claims, claim: Claim) -> None:
+    try:
+        await claims.end(claim)
+    except StoreUnavailable as error:  # it expires, and this service may take it over at any time
+        _log.warning("the claim on %s could not be ended: %s", claim.stack, error)

@@ -1,0 +1,149 @@
+"""Processes that we may not be the parent of: who they are, signalling them, waiting for them, what is in a session.
+
+A pid alone names nobody: it is used again. So a process is named by pid, start time and boot, and a signal goes through
+a descriptor of the process (a pidfd), after which the start time is looked at once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+
+KILL_LIMIT = timedelta(seconds=10)  # for a process to be gone after SIGKILL; longer only where the kernel holds it
+_ENDED = "ZXx"  # states of a process that only waits to be reaped
+_NO_SUCH_PROCESS = (errno.ESRCH, errno.EINVAL, errno.ENOENT)  # the latter two: the number now belongs to a thread
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """One process of one boot; ``start_time`` is in the kernel's clock ticks since that boot."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """Return who has this pid now, or None where nobody has; one that has ended but is not reaped counts as gone."""
+    fields = _stat_fields(pid)
+    if fields is None or fields[0] in _ENDED:
+        return None
+    return ProcessIdentity(pid=pid, start_time=int(fields[19]), boot_id=_boot_id())
+
+
+def is_alive(identity: ProcessIdentity) -> bool:
+    """Tell whether exactly this process runs, and not another one with its pid."""
+    return identify(identity.pid) == identity
+
+
+def send_signal(identity: ProcessIdentity, number: signal.Signals) -> bool:
+    """Send a signal to exactly this process; False when it is gone. PermissionError where it is not ours to signal."""
+    pidfd = _open(identity)
+    if pidfd is None:
+        return False
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+async def wait_until_gone(identity: ProcessIdentity, limit: timedelta) -> bool:
+    """Wait until the process has ended; False when it still runs after ``limit``. It need not be a child of ours."""
+    pidfd = _open(identity)
+    if pidfd is None:
+        return True
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(pidfd, ended.set)
+    try:
+        async with asyncio.timeout(limit.total_seconds()):
+            await ended.wait()
+    except TimeoutError:
+        return False
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+    return True
+
+
+async def end(
+    identity: ProcessIdentity, graces: tuple[timedelta, timedelta], spare: Callable[[], bool] | None = None
+) -> bool:
+    """End a process: SIGTERM, the first grace, a second SIGTERM, the second grace, SIGKILL; False if it survived that.
+
+    Where ``spare`` says True (it is asked in a thread, before each SIGTERM), the grace passes without the signal.
+    """
+    for grace in graces:
+        if spare is None or not await asyncio.to_thread(spare):
+            send_signal(identity, signal.SIGTERM)
+        if await wait_until_gone(identity, grace):
+            return True
+    send_signal(identity, signal.SIGKILL)
+    return await wait_until_gone(identity, KILL_LIMIT)
+
+
+def session_members(session_id: int) -> list[ProcessIdentity]:
+    """Return the processes that run in a session, its leader included. Blocking: it reads all of /proc."""
+    members = []
+    for pid in _pids():
+        fields = _stat_fields(pid)
+        if fields is not None and int(fields[3]) == session_id and fields[0] not in _ENDED:
+            members.append(ProcessIdentity(pid=pid, start_time=int(fields[19]), boot_id=_boot_id()))
+    return members
+
+
+def open_files(identity: ProcessIdentity) -> set[Path]:
+    """Return what the process has open, as far as we may look; nothing when it is gone. Blocking."""
+    found = set()
+    with suppress(OSError):
+        for link in Path(f"/proc/{identity.pid}/fd").iterdir():
+            with suppress(OSError):
+                found.add(link.readlink())
+    return found if is_alive(identity) else set()
+
+
+def _open(identity: ProcessIdentity) -> int | None:
+    """Return a pidfd of exactly this process; None when it is gone."""
+    try:
+        pidfd = os.pidfd_open(identity.pid)
+    except OSError as error:
+        if error.errno in _NO_SUCH_PROCESS:
+            return None
+        raise
+    # Only with the descriptor in hand: looked at before, the pid could still change hands in between.
+    if not is_alive(identity):
+        os.close(pidfd)
+        return None
+    return pidfd
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    """Return the fields of /proc/PID/stat from the state on, or None when there is no such process.
+
+    They begin after the last parenthesis: the program's name before may itself hold spaces and parentheses.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return text.rpartition(")")[2].split()
+
+
+@cache
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,550 @@
+"""The run directory: where the commands of one stack update run, what they leave there, and how they are ended.
+
+    <runs>/<update id>/01-init/    spec.json  pids.json  stdout  stderr  events  exit.json  supervisor.log
+    <runs>/<update id>/02-up/      ...
+
+Everything that a later life of the service needs to know about a command stands in these files, and whether anything
+of a run still lives is answered without them, by the stack's lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno as errnos
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+from runners import process, supervisor
+from runners.process import ProcessIdentity
+
+MARGIN = timedelta(seconds=60)  # for a supervisor to start, to sweep and to write, on a slow machine, beyond its limits
+RECORD_LIMIT = timedelta(seconds=10)  # for a supervisor that starts to say who it is
+SWEEP_LIMIT = timedelta(seconds=10)
+LOCK_LIMIT = timedelta(seconds=10)
+POLL = 0.02  # seconds between looks at what cannot be waited for
+REMOVE_ATTEMPTS = 10
+
+_SUPERVISOR = Path(supervisor.__file__)
+_HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+_COMMAND_DIRECTORY = re.compile(r"\d{2,}-")
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, cursor movement
+    r"|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # titles and links
+    r"|\x1b[PX^_][^\x1b\n]*(?:\x1b\\)?"  # strings for the terminal
+    r"|\x1b[ -/]*[0-~]?"  # everything else, and an escape that was cut off
+)
+
+_Started = tuple[Path, "subprocess.Popen[bytes] | OSError | ValueError"]
+T = TypeVar("T")
+
+
+class Reason(StrEnum):
+    """Why a command was to end before it ended by itself."""
+
+    DEADLINE = "deadline"
+    ASKED = "asked"
+
+
+class Stage(StrEnum):
+    """The last step that was taken to end a command; a step withheld from an engine that was finishing is not one."""
+
+    NONE = "none"
+    INTERRUPTED = "interrupted"
+    TERMINATED = "terminated"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of a run.
+
+    ``limit`` is the time until the ladder begins, ``graces`` the times after its first and its second SIGTERM. When the
+    last line of the event log holds one of ``quiet_markers``, the command gets no SIGTERM any more, only the time.
+    """
+
+    name: str
+    argv: Sequence[str]
+    cwd: Path
+    environment: Mapping[str, str]
+    limit: timedelta
+    graces: tuple[timedelta, timedelta]
+    quiet_markers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CommandEnd:
+    """How a command ended.
+
+    ``returncode`` is negative for a signal, and None when the command never began (``errno`` may say why) or its end is
+    unknown; then ``error`` is a sentence.
+    """
+
+    directory: Path
+    returncode: int | None
+    reason: Reason | None
+    stage: Stage
+    error: str | None
+    errno: int | None
+
+    @property
+    def name(self) -> str:
+        """The command's name."""
+        return self.directory.name.partition("-")[2]
+
+    @property
+    def stdout(self) -> Path:
+        return self.directory / "stdout"
+
+    @property
+    def stderr(self) -> Path:
+        return self.directory / "stderr"
+
+    @property
+    def events(self) -> Path:
+        return self.directory / "events"
+
+    @property
+    def clean(self) -> bool:
+        """Whether the command exited by itself, so that it had the chance to let go of what it held."""
+        return self.returncode is not None and self.returncode >= 0 and self.stage is not Stage.KILLED
+
+
+class Suspect(NamedTuple):
+    """A Pulumi process that did not end cleanly and so may have left Pulumi's own lock on the stack."""
+
+    hostname: str
+    pid: int
+
+
+class StackLock:
+    """The lock of one stack: held while anything lives that was started under it, whoever started it.
+
+    It is an flock on a file whose descriptor everything in a run inherits. Such a lock belongs to the open file, not
+    to a process: after ``release`` it stays taken until the last child with a copy has ended. The file is never
+    removed, or two could lock two files of one name. In it stand the stack's suspects. Methods block on the disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    @classmethod
+    def of_stack(cls, locks_dir: Path, fqdn: str) -> Self:
+        """Return the lock of the stack with this name, which may hold characters that no file name can."""
+        return cls(locks_dir / f"{sha256(fqdn.encode()).hexdigest()}.lock")
+
+    @property
+    def held(self) -> bool:
+        return self._descriptor is not None
+
+    def try_acquire(self) -> bool:
+        """Take the lock if nobody has it; False when something of a run still lives. RuntimeError when we have it."""
+        if self.held:
+            raise RuntimeError("This StackLock is held already; release it first.")
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor to hand down. RuntimeError when the lock is not held."""
+        if self._descriptor is None:
+            raise RuntimeError("This StackLock is not held; acquire it before running or writing anything under it.")
+        return self._descriptor
+
+    def release(self) -> None:
+        """Let go of our copy; children keep theirs. Nothing happens when we have none."""
+        if self._descriptor is not None:
+            # Never LOCK_UN: it would unlock the open file for all who share it, a living Pulumi included.
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        self.fileno()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def suspects(self) -> frozenset[Suspect]:
+        """Return the processes that may have left Pulumi's lock; needs no lock. Unreadable content accuses nobody."""
+        try:
+            entries = json.loads(self.path.read_bytes())
+            return frozenset(Suspect(hostname=entry["hostname"], pid=entry["pid"]) for entry in entries)
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return frozenset()
+
+    def suspect(self, hostname: str, pid: int) -> None:
+        """Remember a process that did not end cleanly; needs the lock."""
+        self._write(self.suspects() | {Suspect(hostname, pid)})
+
+    def clear_suspects(self) -> None:
+        """Forget them all, once Pulumi's lock is known to be gone; needs the lock."""
+        self._write(frozenset())
+
+    def _write(self, suspects: frozenset[Suspect]) -> None:
+        # In place: a new file under this name would be another lock.
+        content = json.dumps([suspect._asdict() for suspect in sorted(suspects)]).encode()
+        descriptor = self.fileno()
+        os.ftruncate(descriptor, os.pwrite(descriptor, content, 0))
+        os.fsync(descriptor)
+
+
+@dataclass(frozen=True)
+class _Pids:
+    supervisor: ProcessIdentity
+    command: ProcessIdentity
+
+
+class Run:
+    """The commands of one stack update, one after the other, in one directory.
+
+    ``margin`` is how much longer than its own limits a supervisor may take before it counts as stuck, ``lock_limit``
+    how long after everything known has ended the stack's lock may stay taken.
+    """
+
+    def __init__(self, directory: Path, margin: timedelta = MARGIN, lock_limit: timedelta = LOCK_LIMIT) -> None:
+        self.directory = directory.absolute()
+        self._margin = margin
+        self._lock_limit = lock_limit
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._is_hastened = False
+
+    @classmethod
+    def create(cls, runs_dir: Path, update_id: str) -> Self:
+        """Make the directory of a new run, for its owner's eyes only. Blocking. FileExistsError if there was one."""
+        runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        run = cls(runs_dir / update_id)
+        run.directory.mkdir(mode=0o700)
+        return run
+
+    @classmethod
+    def leftovers(cls, runs_dir: Path) -> list[Self]:
+        """Return the runs whose directories are still there. Blocking."""
+        if not runs_dir.is_dir():
+            return []
+        return [cls(directory) for directory in sorted(runs_dir.iterdir()) if directory.is_dir()]
+
+    @property
+    def update_id(self) -> str:
+        return self.directory.name
+
+    def next_directory(self, name: str) -> Path:
+        """Return where the next command will run if it has this name; its argv may need the path. Blocking."""
+        return self.directory / f"{len(self._command_directories()) + 1:02}-{name}"
+
+    def command_identities(self) -> list[ProcessIdentity]:
+        """Return the commands that were started in this run, whether they live or not. Blocking."""
+        recorded = (_read_pids(directory) for directory in self._command_directories())
+        return [pids.command for pids in recorded if pids is not None]
+
+    def command_ends(self) -> list[CommandEnd]:
+        """Return how the commands of this run ended, in their order, once nothing of it lives any more. Blocking.
+
+        One whose end nobody recorded is among them, with an unknown end, so that the last one here was the last one.
+        """
+        return [_read_end(directory) or _unknown_end(directory) for directory in self._command_directories()]
+
+    async def execute(self, command: Command, lock: StackLock) -> CommandEnd:
+        """Run a command under the stack's lock, which must be held, and return how it ended; one at a time.
+
+        A command that fails, or cannot be started, is an ending; OSError is raised where its directory cannot be made.
+        Cancelling leaves the command running: it ends by itself, by its deadline or through ``end_leftover``. By the
+        time the CancelledError comes out, it has been started and has a copy of the lock, or it never will be.
+        """
+        # To the end even if we are cancelled: the thread uses a descriptor which our caller would close by then.
+        directory, started = await _to_the_end(self._begin(command, lock))
+        if isinstance(started, Exception):
+            return _never_began(directory, started)
+        return await self._wait(directory, started, command, lock)
+
+    def hasten(self) -> None:
+        """Have the running command's next step towards its end taken now.
+
+        Once hastened, a run stays so: a command that begins later gets its first SIGTERM at once, so that nobody has
+        to know whether one was just running when they asked.
+        """
+        self._is_hastened = True
+        if self._supervisor is not None:
+            self._supervisor.send_signal(signal.SIGTERM)
+
+    async def end_leftover(self, lock: StackLock, graces: tuple[timedelta, timedelta]) -> bool:
+        """End what still lives of a run that nobody waits for any more, gracefully, and take the stack's lock.
+
+        A live supervisor is asked and does it; without one the same steps are taken from here, and what remains in
+        its session is killed. False when something still holds the lock after all limits: then nothing may be started
+        on the stack. Our own copy of the lock, if we have one, is released first: with it we could not tell.
+        """
+        lock.release()
+        for directory in await asyncio.to_thread(self._unfinished):
+            pids = await _recorded(directory, lock)
+            if pids is not None:
+                await self._end_recorded(directory, pids, lock, graces)
+        is_free = await _acquire(lock, self._lock_limit)
+        if is_free and self._supervisor is not None:
+            await _reap(self._supervisor)
+            self._supervisor = None
+        return is_free
+
+    async def remove(self) -> None:
+        """Delete the directory with all that is in it; nothing happens when it is gone, or half gone, already."""
+        await asyncio.to_thread(_remove, self.directory)
+
+    def _command_directories(self) -> list[Path]:
+        if not self.directory.is_dir():
+            return []
+        return sorted(entry for entry in self.directory.iterdir() if _COMMAND_DIRECTORY.match(entry.name))
+
+    def _unfinished(self) -> list[Path]:
+        return [directory for directory in self._command_directories() if _read_end(directory) is None]
+
+    async def _begin(self, command: Command, lock: StackLock) -> _Started:
+        directory, started = await asyncio.to_thread(self._start, command, lock)
+        if isinstance(started, subprocess.Popen):
+            self._supervisor = started
+            if self._is_hastened:
+                self.hasten()
+        return directory, started
+
+    def _start(self, command: Command, lock: StackLock) -> _Started:
+        """In a thread: make the command's directory and start its supervisor, or return why that was refused."""
+        directory = self.next_directory(command.name)
+        directory.mkdir(mode=0o700)
+        _write_spec(directory, command)
+        try:
+            return directory, _spawn(directory, command.environment, lock)
+        except (OSError, ValueError) as refusal:
+            return directory, refusal
+
+    async def _wait(
+        self, directory: Path, child: subprocess.Popen[bytes], command: Command, lock: StackLock
+    ) -> CommandEnd:
+        identity = process.identify(child.pid) if child.poll() is None else None
+        limit = command.limit + sum(command.graces, timedelta()) + self._margin
+        if identity is not None and not await process.wait_until_gone(identity, limit):
+            child.kill()
+            await process.wait_until_gone(identity, process.KILL_LIMIT)
+        child.poll()  # reaps it
+        self._supervisor = None
+        if end := await asyncio.to_thread(_read_end, directory):
+            return end
+        if pids := await asyncio.to_thread(_read_pids, directory):
+            await self._end_recorded(directory, pids, lock, command.graces)
+        return _unknown_end(directory)
+
+    async def _end_recorded(
+        self, directory: Path, pids: _Pids, lock: StackLock, graces: tuple[timedelta, timedelta]
+    ) -> None:
+        """End a command through its supervisor, or in its place when that is gone or stuck."""
+        if process.send_signal(pids.supervisor, signal.SIGTERM):
+            limit = sum(graces, timedelta()) + self._margin
+            if not await process.wait_until_gone(pids.supervisor, limit):
+                process.send_signal(pids.supervisor, signal.SIGKILL)
+        spec = await asyncio.to_thread(_read_json, directory / "spec.json") or {}
+        events, markers = directory / "events", spec.get("quiet_markers", ())
+        await process.end(pids.command, graces, spare=lambda: supervisor.is_finishing(events, markers))
+        await _sweep_session(pids.supervisor.pid, (self.directory.resolve(), lock.path.resolve()))
+
+
+def read_tail(path: Path, limit_bytes: int) -> tuple[str, bool]:
+    """Return the end of an output file as text, and whether there was more before it. Blocking.
+
+    No character is cut in half, bytes that are not UTF-8 are replaced, and escape sequences and NULs are left out, so
+    that the text can be stored and shown anywhere. A file that is missing is empty.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - limit_bytes))
+            content = file.read(limit_bytes)
+    except FileNotFoundError:
+        return "", False
+    is_cut = size > limit_bytes
+    if is_cut:
+        # The rest of a character whose beginning was cut off has at most three bytes; more than that is not UTF-8.
+        rest = next((index for index, byte in enumerate(content[:4]) if byte & 0xC0 != 0x80), len(content[:4]))
+        content = content[rest:] if rest < 4 else content
+    return _ESCAPES.sub("", content.decode("utf-8", errors="replace")).replace("\0", ""), is_cut
+
+
+async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await work that must not be left half done; a cancellation that comes meanwhile is raised afterwards."""
+    task = asyncio.create_task(work, name="to-the-end")
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # looked at, so that it is not reported as lost; the cancellation is what counts
+        raise cancelled
+    return task.result()
+
+
+def _write_spec(directory: Path, command: Command) -> None:
+    """Write what the supervisor needs to know; not the environment, which holds secrets and is handed over directly."""
+    spec = {
+        "argv": list(command.argv),
+        "cwd": str(command.cwd),
+        "limit": command.limit.total_seconds(),
+        "graces": [grace.total_seconds() for grace in command.graces],
+        "quiet_markers": list(command.quiet_markers),
+    }
+    supervisor.write_durably(directory / "spec.json", spec)
+
+
+def _spawn(directory: Path, environment: Mapping[str, str], lock: StackLock) -> subprocess.Popen[bytes]:
+    """Start the supervisor of the command in ``directory``, in a session of its own.
+
+    Not with asyncio's subprocesses: those kill their child when their owner is cancelled or collected, and this one is
+    to outlive us. Its signals are held back until it has its handlers: a SIGTERM sent while Python still starts would
+    end it. They are held back for this thread, from which the child inherits it, so nobody else notices.
+    """
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with open(os.open(directory / "supervisor.log", flags, 0o600), "wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-IS", _SUPERVISOR, directory],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=dict(environment),
+                start_new_session=True,
+                pass_fds=(lock.fileno(),),
+            )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+async def _reap(child: subprocess.Popen[bytes]) -> None:
+    """Wait until a supervisor that let go of the lock can be reaped: its files are closed a moment before."""
+    identity = process.identify(child.pid) if child.poll() is None else None
+    if identity is not None:
+        await process.wait_until_gone(identity, process.KILL_LIMIT)
+        child.poll()
+
+
+def _never_began(directory: Path, refusal: Exception) -> CommandEnd:
+    number = refusal.errno if isinstance(refusal, OSError) else errnos.EINVAL
+    why = os.strerror(number) if number else str(refusal)
+    advice = "No value in its environment may be larger than 131,071 bytes or hold a NUL."
+    error = f"Starting the supervisor of {directory.name} was refused: {why}. {advice}"
+    return CommandEnd(directory, returncode=None, reason=None, stage=Stage.NONE, error=error, errno=number)
+
+
+def _unknown_end(directory: Path) -> CommandEnd:
+    error = (
+        f"The supervisor of {directory.name} ended and left no record, so what still ran was ended and its outcome is"
+        f" unknown. Look at the stack before deploying it again; {directory / 'supervisor.log'} may tell more."
+    )
+    return CommandEnd(directory, returncode=None, reason=None, stage=Stage.NONE, error=error, errno=None)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a file that its writer renames into place; None when it is not there, or damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _read_end(directory: Path) -> CommandEnd | None:
+    if (end := _read_json(directory / "exit.json")) is None:
+        return None
+    return CommandEnd(
+        directory,
+        returncode=end["returncode"],
+        reason=Reason(end["reason"]) if end["reason"] else None,
+        stage=Stage(end["stage"]),
+        error=end["error"],
+        errno=end["errno"],
+    )
+
+
+def _read_pids(directory: Path) -> _Pids | None:
+    if (pids := _read_json(directory / "pids.json")) is None:
+        return None
+    return _Pids(
+        supervisor=ProcessIdentity(**pids["supervisor"], boot_id=pids["boot_id"]),
+        command=ProcessIdentity(**pids["command"], boot_id=pids["boot_id"]),
+    )
+
+
+async def _recorded(directory: Path, lock: StackLock) -> _Pids | None:
+    """Return who runs in a directory; where nobody is written down yet, wait as long as somebody holds the lock."""
+    deadline = asyncio.get_running_loop().time() + RECORD_LIMIT.total_seconds()
+    while True:
+        is_free = await _acquire(lock, timedelta())
+        # Read after the look at the lock: a supervisor could write, start its command and die between the two.
+        pids = await asyncio.to_thread(_read_pids, directory)
+        if pids is not None or is_free or asyncio.get_running_loop().time() > deadline:
+            return pids
+        await asyncio.sleep(POLL)
+
+
+async def _acquire(lock: StackLock, limit: timedelta) -> bool:
+    """Take the lock as soon as it is free, trying at least once; True also when we hold it already."""
+    deadline = asyncio.get_running_loop().time() + limit.total_seconds()
+    while not lock.held and not await _to_the_end(asyncio.to_thread(lock.try_acquire)):
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(POLL)
+    return True
+
+
+async def _sweep_session(session_id: int, run_files: tuple[Path, ...]) -> None:
+    """Kill what is left in the session of a supervisor that is gone, until nothing is or the limit has passed.
+
+    The supervisor's pid may name another session by now, but not as long as one process of the old one lives. One that
+    has a file of the run open proves that, for all members; without such a proof none is touched.
+    """
+    deadline = asyncio.get_running_loop().time() + SWEEP_LIMIT.total_seconds()
+    is_ours = False
+    while members := await asyncio.to_thread(process.session_members, session_id):
+        is_ours = is_ours or await asyncio.to_thread(_any_has_open, members, run_files)
+        if not is_ours or asyncio.get_running_loop().time() > deadline:
+            return
+        for member in members:
+            process.send_signal(member, signal.SIGKILL)
+        await asyncio.sleep(POLL)
+
+
+def _any_has_open(members: list[ProcessIdentity], places: tuple[Path, ...]) -> bool:
+    return any(
+        file.is_relative_to(place) for member in members for file in process.open_files(member) for place in places
+    )
+
+
+def _remove(directory: Path) -> None:
+    for _ in range(REMOVE_ATTEMPTS):
+        if not directory.exists():
+            return
+        # Something in it was removed by someone else between listing and removing; look again.
+        with suppress(FileNotFoundError):
+            shutil.rmtree(directory)
