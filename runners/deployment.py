@@ -16,14 +16,18 @@ from graphql_api.domain.manifest import parse, stack_input
 from graphql_api.domain.records import Failure, FailureKind, StackFqdn, StackUpdateId, Tail
 from runners import pulumi
 from runners.engine import read_report
+from runners.lock import StackLock
 from runners.outcome import Outcome, Words
+from runners.output import read_tail
 from runners.pulumi import PulumiSettings
-from runners.runs import Command, CommandEnd, Run, StackLock, read_tail
+from runners.runs import Command, CommandEnd, Run
 from runners.toolchain import PulumiCli
 from runners.workspace import Modules
 
 #: How much of the end of stdout and of stderr is kept in the record: a MongoDB document ends at 16 MB.
 OUTPUT_LIMIT = 256 * 1024
+#: The name of the command that deploys, among the others of its run.
+UP = "up"
 #: Making a stack or removing its locks takes a fraction of a second; a backend far away a few more.
 HOUSEKEEPING_LIMIT = timedelta(seconds=60)
 
@@ -77,9 +81,11 @@ class Deployer:
         return words.outcome(task.timeout).without(await asyncio.to_thread(self.settings.secrets))
 
     def outcome_of(self, run: Run, timeout: timedelta) -> Outcome | None:
-        """What the files of a run of an earlier life say; None when it never came to start Pulumi. Blocking."""
+        """What the files of a run of an earlier life say; None when it never came to deploy anything. Blocking."""
         ends = run.command_ends()
-        return read_words(ends[-1]).outcome(timeout).without(self.settings.secrets()) if ends else None
+        if not ends or ends[-1].name != UP:
+            return None
+        return read_words(ends[-1]).outcome(timeout).without(self.settings.secrets())
 
     async def _prepare(self, task: Task, run: Run, lock: StackLock, started: float) -> _Deployment:
         manifest = await asyncio.to_thread(parse, task.manifest)
@@ -143,8 +149,8 @@ class _Deployment:
         return self.environment["PULUMI_BACKEND_URL"]
 
     async def _up(self) -> Words:
-        events = self.run.next_directory("up") / "events"
-        return await self._execute("up", pulumi.up(self.cli, self.task.stack, events, self.task.update_id))
+        directory = await asyncio.to_thread(self.run.next_directory, UP)
+        return await self._execute(UP, pulumi.up(self.cli, self.task.stack, directory / "events", self.task.update_id))
 
     async def _init(self) -> Words:
         return await self._execute("init", pulumi.stack_init(self.cli, self.task.stack), HOUSEKEEPING_LIMIT)
@@ -155,7 +161,7 @@ class _Deployment:
         That they are gone is proven by the stack's own lock, which we hold and which they would hold while alive.
         """
         holders = words.lock_holders()
-        ours = frozenset(await asyncio.to_thread(self.lock.suspects))
+        ours = await asyncio.to_thread(self.lock.suspects)
         if not holders or not holders <= ours or any(holder.hostname != socket.gethostname() for holder in holders):
             return False
         _log.warning("removing the lock that a dead run left on %s", self.task.stack)

@@ -5,13 +5,15 @@ The value of a non-zero exit status says nothing here: it differs between versio
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from graphql_api.domain.records import Failure, FailureKind, StackOutput, Tail
 from runners.engine import EngineReport
-from runners.runs import CommandEnd, Reason, Suspect
+from runners.lock import Suspect
+from runners.runs import CommandEnd, Reason, Stage
 
 NO_TEXT = Tail()
 
@@ -137,21 +139,23 @@ class Words:
         return Outcome(failure, exit_code, self.report.stack_outputs, self.stdout, self.stderr)
 
     def _failure(self, timeout: timedelta) -> Failure:
-        if self.end.reason is Reason.DEADLINE:
+        stopped = self.end.stage is not Stage.NONE  # else the engine was ending by itself and was let alone
+        if stopped and self.end.reason is Reason.DEADLINE:
             return Failure(
                 FailureKind.TIMEOUT,
                 f"Pulumi was not done after {timeout.total_seconds():g} s and was stopped. Deploy again with a longer "
                 "timeoutSeconds; Pulumi goes on from what is there.",
                 retryable=True,
             )
-        if self.end.reason is Reason.ASKED:
+        if stopped and self.end.reason is Reason.ASKED:
             return Failure(
                 FailureKind.SERVICE_STOPPED,
                 "The service was shut down before Pulumi was done. Deploy again; Pulumi goes on from what is there.",
                 retryable=True,
             )
         if self.end.error is not None:
-            return Failure(FailureKind.INTERNAL, f"Starting Pulumi: {self.end.error}")
+            kind = FailureKind.PULUMI_NOT_FOUND if self.end.errno == errno.ENOENT else FailureKind.INTERNAL
+            return Failure(kind, self.end.error, retryable=self.end.errno is None)
         return self._said() or self._reported() or self._unexplained()
 
     def _said(self) -> Failure | None:

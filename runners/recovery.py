@@ -12,9 +12,10 @@ from pathlib import Path
 from graphql_api.domain.ports import Cursor, StackUpdateFilter, UpdateStore
 from graphql_api.domain.records import Failure, FailureKind, Phase, StackUpdate, StackUpdateId, Status
 from runners.deployment import suspect_all
+from runners.lock import StackLock
 from runners.outcome import Outcome
 from runners.record import persistently
-from runners.runs import Run, StackLock
+from runners.runs import Run
 
 #: How often an operator is reminded of a run that can't be ended.
 REMINDER = timedelta(seconds=60)

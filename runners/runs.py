@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import errno as errnos
-import fcntl
 import json
 import os
 import re
@@ -24,11 +23,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from runners import process, supervisor
+from runners.lock import StackLock
 from runners.process import ProcessIdentity
 
 MARGIN = timedelta(seconds=60)  # for a supervisor to start, to sweep and to write, on a slow machine, beyond its limits
@@ -41,12 +40,6 @@ REMOVE_ATTEMPTS = 10
 _SUPERVISOR = Path(supervisor.__file__)
 _HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _COMMAND_DIRECTORY = re.compile(r"\d{2,}-")
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours, cursor movement
-    r"|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # titles and links
-    r"|\x1b[PX^_][^\x1b\n]*(?:\x1b\\)?"  # strings for the terminal
-    r"|\x1b[ -/]*[0-~]?"  # everything else, and an escape that was cut off
-)
 
 _Started = tuple[Path, "subprocess.Popen[bytes] | OSError | ValueError"]
 T = TypeVar("T")
@@ -121,95 +114,6 @@ class CommandEnd:
     def clean(self) -> bool:
         """Whether the command exited by itself, so that it had the chance to let go of what it held."""
         return self.returncode is not None and self.returncode >= 0 and self.stage is not Stage.KILLED
-
-
-class Suspect(NamedTuple):
-    """A Pulumi process that did not end cleanly and so may have left Pulumi's own lock on the stack."""
-
-    hostname: str
-    pid: int
-
-
-class StackLock:
-    """The lock of one stack: held while anything lives that was started under it, whoever started it.
-
-    It is an flock on a file whose descriptor everything in a run inherits. Such a lock belongs to the open file, not
-    to a process: after ``release`` it stays taken until the last child with a copy has ended. The file is never
-    removed, or two could lock two files of one name. In it stand the stack's suspects. Methods block on the disk.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor: int | None = None
-
-    @classmethod
-    def of_stack(cls, locks_dir: Path, fqdn: str) -> Self:
-        """Return the lock of the stack with this name, which may hold characters that no file name can."""
-        return cls(locks_dir / f"{sha256(fqdn.encode()).hexdigest()}.lock")
-
-    @property
-    def held(self) -> bool:
-        return self._descriptor is not None
-
-    def try_acquire(self) -> bool:
-        """Take the lock if nobody has it; False when something of a run still lives. RuntimeError when we have it."""
-        if self.held:
-            raise RuntimeError("This StackLock is held already; release it first.")
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._descriptor = descriptor
-        return True
-
-    def fileno(self) -> int:
-        """Return the descriptor to hand down. RuntimeError when the lock is not held."""
-        if self._descriptor is None:
-            raise RuntimeError("This StackLock is not held; acquire it before running or writing anything under it.")
-        return self._descriptor
-
-    def release(self) -> None:
-        """Let go of our copy; children keep theirs. Nothing happens when we have none."""
-        if self._descriptor is not None:
-            # Never LOCK_UN: it would unlock the open file for all who share it, a living Pulumi included.
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def __enter__(self) -> Self:
-        self.fileno()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def suspects(self) -> frozenset[Suspect]:
-        """Return the processes that may have left Pulumi's lock; needs no lock. Unreadable content accuses nobody."""
-        try:
-            entries = json.loads(self.path.read_bytes())
-            return frozenset(Suspect(hostname=entry["hostname"], pid=entry["pid"]) for entry in entries)
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
-            return frozenset()
-
-    def suspect(self, hostname: str, pid: int) -> None:
-        """Remember a process that did not end cleanly; needs the lock."""
-        self._write(self.suspects() | {Suspect(hostname, pid)})
-
-    def clear_suspects(self) -> None:
-        """Forget them all, once Pulumi's lock is known to be gone; needs the lock."""
-        self._write(frozenset())
-
-    def _write(self, suspects: frozenset[Suspect]) -> None:
-        # In place: a new file under this name would be another lock.
-        content = json.dumps([suspect._asdict() for suspect in sorted(suspects)]).encode()
-        descriptor = self.fileno()
-        os.ftruncate(descriptor, os.pwrite(descriptor, content, 0))
-        os.fsync(descriptor)
 
 
 @dataclass(frozen=True)
@@ -366,27 +270,6 @@ class Run:
         events, markers = directory / "events", spec.get("quiet_markers", ())
         await process.end(pids.command, graces, spare=lambda: supervisor.is_finishing(events, markers))
         await _sweep_session(pids.supervisor.pid, (self.directory.resolve(), lock.path.resolve()))
-
-
-def read_tail(path: Path, limit_bytes: int) -> tuple[str, bool]:
-    """Return the end of an output file as text, and whether there was more before it. Blocking.
-
-    No character is cut in half, bytes that are not UTF-8 are replaced, and escape sequences and NULs are left out, so
-    that the text can be stored and shown anywhere. A file that is missing is empty.
-    """
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - limit_bytes))
-            content = file.read(limit_bytes)
-    except FileNotFoundError:
-        return "", False
-    is_cut = size > limit_bytes
-    if is_cut:
-        # The rest of a character whose beginning was cut off has at most three bytes; more than that is not UTF-8.
-        rest = next((index for index, byte in enumerate(content[:4]) if byte & 0xC0 != 0x80), len(content[:4]))
-        content = content[rest:] if rest < 4 else content
-    return _ESCAPES.sub("", content.decode("utf-8", errors="replace")).replace("\0", ""), is_cut
 
 
 async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:

@@ -16,9 +16,10 @@ from graphql_api.domain.records import Claim, Failure, FailureKind, StackFqdn, S
 from runners import recovery
 from runners.deployment import Deployer, Task
 from runners.lease import claim_stack, held
+from runners.lock import StackLock
 from runners.outcome import Outcome
 from runners.record import PAUSE, LeaseLost, Record, persistently
-from runners.runs import Run, StackLock
+from runners.runs import Run
 
 _BROKEN = Failure(FailureKind.INTERNAL, "The service failed while deploying; its log says more. Deploy again.", True)
 

@@ -72,16 +72,21 @@ async def open_mongo(url: str, limit: timedelta) -> AsyncIterator[MongoDatabase]
         await database.prepare()
         yield database
     finally:
-        client.close()
+        # It says goodbye to the server, which may not answer. Cancelled, the thread still ends what it began.
+        await asyncio.to_thread(client.close)
 
 
 def _connect(url: str, limit: timedelta) -> AsyncIOMotorClient[Document]:
     """Checks the URL only; the connection itself is made by the first call."""
+    milliseconds = limit // timedelta(milliseconds=1)
     try:
         return AsyncIOMotorClient(
             url,
             tz_aware=True,
-            timeoutMS=int(limit / timedelta(milliseconds=1)),
+            timeoutMS=milliseconds,
+            serverSelectionTimeoutMS=milliseconds,  # this and the next two are for closing, which timeoutMS isn't
+            connectTimeoutMS=milliseconds,
+            socketTimeoutMS=milliseconds,
             retryWrites=False,
             w="majority",  # what was answered for must not be rolled back, and what was written must be read
             readPreference="primary",
@@ -197,16 +202,17 @@ class MongoResources:
         document = {"_id": ObjectId(resource.id), **documents.resource_document(resource)}
         if await self._database.insert(self._collection, document):
             return
-        existing = await self.find(resource.kind, resource.name)
-        if existing is None:
+        if await self._same_name(resource) is None:
             raise RevisionConflict(f"The id {resource.id} belongs to another cloud resource: take a new one.")
-        if existing.id != resource.id:
-            raise CloudResourceExists(existing)
 
     async def replace(self, resource: CloudResource) -> None:
         key = {"_id": ObjectId(resource.id)}
         change = {"$set": documents.resource_document(resource)}  # no replacement: other programs' fields stay
-        result = await self._database.ask(lambda: self._collection.update_one(key, change))
+        try:
+            result = await self._database.ask(lambda: self._collection.update_one(key, change))
+        except StoreRefused:  # servers differ in how they say that a change meets a unique key
+            await self._same_name(resource)
+            raise
         if not result.matched_count:
             raise CloudResourceNotFound(resource.id)
 
@@ -224,6 +230,13 @@ class MongoResources:
 
     async def count(self) -> int:
         return await self._database.ask(lambda: self._collection.count_documents({}))
+
+    async def _same_name(self, resource: CloudResource) -> CloudResource | None:
+        """The stored record with its kind and name; CloudResourceExists when that is another one."""
+        existing = await self.find(resource.kind, resource.name)
+        if existing and existing.id != resource.id:
+            raise CloudResourceExists(existing)
+        return existing
 
     async def _one(self, where: Document) -> CloudResource | None:
         document = await self._database.ask(lambda: self._collection.find_one(where))

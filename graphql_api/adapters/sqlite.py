@@ -177,21 +177,19 @@ class SqliteResources:
         def insert(connection: sqlite3.Connection) -> None:
             if connection.execute(rows.INSERT_RESOURCE, rows.resource_row(resource)).rowcount:
                 return
-            taken = _row(connection, rows.FIND_RESOURCE, (resource.kind, resource.name))
-            if taken is None:
+            if _same_name(connection, resource) is None:
                 raise RevisionConflict(f"The id {resource.id} belongs to another cloud resource: take a new one.")
-            existing = rows.read_resource(taken)
-            if existing.id != resource.id:
-                raise CloudResourceExists(existing)
 
         await self._database.write(insert)
 
     async def replace(self, resource: CloudResource) -> None:
-        parameters = (*rows.resource_row(resource), resource.id)
-        if not await self._database.write(
-            lambda database: database.execute(rows.REPLACE_RESOURCE, parameters).rowcount
-        ):
+        def replace(connection: sqlite3.Connection) -> None:
+            if connection.execute(rows.REPLACE_RESOURCE, (*rows.resource_row(resource), resource.id)).rowcount:
+                return
+            _same_name(connection, resource)
             raise CloudResourceNotFound(resource.id)
+
+        await self._database.write(replace)
 
     async def get(self, id_: CloudResourceId) -> CloudResource | None:
         row = await self._database.row(rows.GET_RESOURCE, (id_,))
@@ -283,6 +281,15 @@ class SqliteClaims:
     async def end(self, claim: Claim) -> None:
         parameters = (claim.stack, claim.epoch, claim.nonce)
         await self._database.write(lambda connection: connection.execute(rows.END_CLAIM, parameters).rowcount)
+
+
+def _same_name(connection: sqlite3.Connection, resource: CloudResource) -> CloudResource | None:
+    """The stored record with its kind and name; CloudResourceExists when that is another one."""
+    row = _row(connection, rows.FIND_RESOURCE, (resource.kind, resource.name))
+    existing = rows.read_resource(row) if row else None
+    if existing and existing.id != resource.id:
+        raise CloudResourceExists(existing)
+    return existing
 
 
 def _check_sqlite() -> None:

@@ -69,7 +69,7 @@ def _marks(count: int) -> str:
 
 
 INSERT_RESOURCE = f"INSERT INTO cloud_resources ({_RESOURCE}) VALUES ({_marks(6)}) ON CONFLICT DO NOTHING"
-REPLACE_RESOURCE = f"UPDATE cloud_resources SET ({_RESOURCE}) = ({_marks(6)}) WHERE id = ?"
+REPLACE_RESOURCE = f"UPDATE OR IGNORE cloud_resources SET ({_RESOURCE}) = ({_marks(6)}) WHERE id = ?"
 GET_RESOURCE = f"SELECT {_RESOURCE} FROM cloud_resources WHERE id = ?"
 FIND_RESOURCE = f"SELECT {_RESOURCE} FROM cloud_resources WHERE kind = ? AND name = ?"
 COUNT_RESOURCES = "SELECT count(*) FROM cloud_resources"

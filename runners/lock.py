@@ -1,0 +1,99 @@
+"""The lock of a stack: what proves that nothing of an earlier run lives, whoever started it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple, Self
+
+
+class Suspect(NamedTuple):
+    """A Pulumi process that did not end cleanly and so may have left Pulumi's own lock on the stack."""
+
+    hostname: str
+    pid: int
+
+
+class StackLock:
+    """The lock of one stack: held while anything lives that was started under it, whoever started it.
+
+    It is an flock on a file whose descriptor everything in a run inherits. Such a lock belongs to the open file, not
+    to a process: after ``release`` it stays taken until the last child with a copy has ended. The file is never
+    removed, or two could lock two files of one name. In it stand the stack's suspects. Methods block on the disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    @classmethod
+    def of_stack(cls, locks_dir: Path, fqdn: str) -> Self:
+        """Return the lock of the stack with this name, which may hold characters that no file name can."""
+        return cls(locks_dir / f"{sha256(fqdn.encode()).hexdigest()}.lock")
+
+    @property
+    def held(self) -> bool:
+        return self._descriptor is not None
+
+    def try_acquire(self) -> bool:
+        """Take the lock if nobody has it; False when something of a run still lives. RuntimeError when we have it."""
+        if self.held:
+            raise RuntimeError("This StackLock is held already; release it first.")
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor to hand down. RuntimeError when the lock is not held."""
+        if self._descriptor is None:
+            raise RuntimeError("This StackLock is not held; acquire it before running or writing anything under it.")
+        return self._descriptor
+
+    def release(self) -> None:
+        """Let go of our copy; children keep theirs. Nothing happens when we have none."""
+        if self._descriptor is not None:
+            # Never LOCK_UN: it would unlock the open file for all who share it, a living Pulumi included.
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> Self:
+        self.fileno()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def suspects(self) -> frozenset[Suspect]:
+        """Return the processes that may have left Pulumi's lock; needs no lock. Unreadable content accuses nobody."""
+        try:
+            entries = json.loads(self.path.read_bytes())
+            return frozenset(Suspect(hostname=entry["hostname"], pid=entry["pid"]) for entry in entries)
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return frozenset()
+
+    def suspect(self, hostname: str, pid: int) -> None:
+        """Remember a process that did not end cleanly; needs the lock."""
+        self._write(self.suspects() | {Suspect(hostname, pid)})
+
+    def clear_suspects(self) -> None:
+        """Forget them all, once Pulumi's lock is known to be gone; needs the lock."""
+        self._write(frozenset())
+
+    def _write(self, suspects: frozenset[Suspect]) -> None:
+        # In place: a new file under this name would be another lock.
+        content = json.dumps([suspect._asdict() for suspect in sorted(suspects)]).encode()
+        descriptor = self.fileno()
+        os.ftruncate(descriptor, os.pwrite(descriptor, content, 0))
+        os.fsync(descriptor)
