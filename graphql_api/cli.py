@@ -70,6 +70,7 @@ async def _serve(settings: Settings) -> int:
 
 async def _demo(settings: Settings, exit_: bool) -> int:
     logging.getLogger().setLevel(logging.WARNING)
+    settings = settings.model_copy(update={"modules": None, "module_dir": None})  # the sample is of a shipped kind
     await build_pulumi(settings, typer.echo)
     token = settings.token.get_secret_value() if settings.token else None
     async with serving(settings) as address:

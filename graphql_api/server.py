@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -56,6 +57,6 @@ def _bound(settings: Settings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         raise StartRefused(
-            f"{settings.host}:{settings.port} can't be listened on: {error.strerror}. Set STACKCAST_PORT to another "
+            f"{settings.host}:{settings.port} can't be listened on: {os.strerror(error.errno or 0)}. Set STACKCAST_PORT to another "
             "port, or STACKCAST_HOST to an address of this machine."
         ) from error

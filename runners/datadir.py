@@ -6,7 +6,7 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,22 +52,26 @@ def open_data_directory(path: Path) -> Iterator[DataDirectory]:
 
     Raises StartRefused when it can't be used, others could read it, or another service has it.
     """
-    try:
-        _make(path)
-        lock = os.open(path / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with ExitStack() as stack:
         try:
-            _lock(lock, path)
-            for name in ("runs", "locks", "state", "pulumi"):
-                (path / name).mkdir(mode=0o700, exist_ok=True)
-            _first_content(path / "passphrase", secrets.token_urlsafe(32))
-            yield DataDirectory(path, owner=_first_content(path / "owner", secrets.token_hex(8)))
-        finally:
-            os.close(lock)
-    except OSError as error:
-        raise StartRefused(
-            f"The data directory {path} can't be used: {error.strerror}. Correct its permissions, or set "
-            "STACKCAST_DATA_DIR to another one."
-        ) from error
+            directory = _open(path, stack)
+        except OSError as error:
+            raise StartRefused(
+                f"The data directory {path} can't be used: {error.strerror}. Correct its permissions, or set "
+                "STACKCAST_DATA_DIR to another one."
+            ) from error
+        yield directory
+
+
+def _open(path: Path, stack: ExitStack) -> DataDirectory:
+    _make(path)
+    lock = os.open(path / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    stack.callback(os.close, lock)
+    _lock(lock, path)
+    for name in ("runs", "locks", "state", "pulumi"):
+        (path / name).mkdir(mode=0o700, exist_ok=True)
+    _first_content(path / "passphrase", secrets.token_urlsafe(32))
+    return DataDirectory(path, owner=_first_content(path / "owner", secrets.token_hex(8)))
 
 
 def _make(path: Path) -> None:

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from graphql_api.settings import Settings
 #: How long a test waits for what should happen soon, in seconds.
 PATIENCE = 30
 PROTOCOL = "graphql-transport-ws"
+#: Clients wait in threads of their own: the service, in the same process, needs the loop's own ones to answer them.
+_CLIENTS = ThreadPoolExecutor(32, thread_name_prefix="client")
 
 DEPLOY = """
 mutation ($id: ID!, $timeout: Int) {
@@ -115,7 +118,7 @@ class Service:
             finally:
                 connection.close()
 
-        return await asyncio.to_thread(ask)
+        return await asyncio.get_running_loop().run_in_executor(_CLIENTS, ask)
 
     async def execute(self, query: str, **variables: Any) -> Any:
         """The data of an operation that must have no errors."""

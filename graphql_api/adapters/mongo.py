@@ -36,7 +36,7 @@ from graphql_api.domain.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from graphql_api.domain.ports import Cursor, StackUpdateFilter
+from graphql_api.domain.ports import EVERY_UPDATE, Cursor, StackUpdateFilter
 from graphql_api.domain.records import (
     Claim,
     CloudResource,
@@ -51,7 +51,6 @@ from graphql_api.domain.records import (
 T = TypeVar("T")
 Documents = AsyncIOMotorCollection[Document]
 
-_ALL = StackUpdateFilter()
 _DEFAULT_DATABASE = "stackcast"
 _NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
 _OLDEST_FIRST = [("created_at", 1), ("_id", 1)]
@@ -284,11 +283,11 @@ class MongoUpdates:
         return (await self._one(id_, {"output": 1}) or {}).get("output")
 
     async def page(
-        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = _ALL
+        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = EVERY_UPDATE
     ) -> Sequence[StackUpdate]:
         return await self._several({**documents.updates_filter(where), **_after(after)}, _NEWEST_FIRST, first)
 
-    async def count(self, where: StackUpdateFilter = _ALL) -> int:
+    async def count(self, where: StackUpdateFilter = EVERY_UPDATE) -> int:
         return await self._database.ask(lambda: self._collection.count_documents(documents.updates_filter(where)))
 
     async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:

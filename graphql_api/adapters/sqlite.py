@@ -25,14 +25,13 @@ from graphql_api.domain.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from graphql_api.domain.ports import Cursor, StackUpdateFilter
+from graphql_api.domain.ports import EVERY_UPDATE, Cursor, StackUpdateFilter
 from graphql_api.domain.records import Claim, CloudResource, CloudResourceId, StackFqdn, StackUpdate, StackUpdateId
 
 T = TypeVar("T")
 
 _NEEDED_SQLITE = (3, 38)  # STRICT tables, and JSON functions in every build
 _APPLICATION_ID = 0x73746B63  # in the file's header: "stkc"
-_ALL = StackUpdateFilter()
 
 _UNAVAILABLE = {
     sqlite3.SQLITE_BUSY: "another program keeps it locked; try again",
@@ -186,7 +185,8 @@ class SqliteResources:
         def replace(connection: sqlite3.Connection) -> None:
             if connection.execute(rows.REPLACE_RESOURCE, (*rows.resource_row(resource), resource.id)).rowcount:
                 return
-            _same_name(connection, resource)
+            if _row(connection, rows.GET_RESOURCE, (resource.id,)):
+                _same_name(connection, resource)
             raise CloudResourceNotFound(resource.id)
 
         await self._database.write(replace)
@@ -245,13 +245,13 @@ class SqliteUpdates:
         return row[0] if row else None
 
     async def page(
-        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = _ALL
+        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = EVERY_UPDATE
     ) -> Sequence[StackUpdate]:
         if where.statuses == frozenset():
             return []
         return [rows.read_update(row) for row in await self._database.rows(*rows.updates_page(first, after, where))]
 
-    async def count(self, where: StackUpdateFilter = _ALL) -> int:
+    async def count(self, where: StackUpdateFilter = EVERY_UPDATE) -> int:
         return await self._database.number(*rows.updates_count(where))
 
     async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:

@@ -43,17 +43,23 @@ class StackUpdateFilter:
     statuses: frozenset[Status] | None = None
 
 
+EVERY_UPDATE = StackUpdateFilter()
+
+
 class ResourceStore(Protocol):
     """Keeps cloud resources."""
 
     async def insert(self, resource: CloudResource) -> None:
         """Add it. Raises CloudResourceExists when the (kind, name) is taken by another id.
 
-        Inserting the same record again does nothing.
+        Inserting the same record again does nothing; another record under its id raises RevisionConflict.
         """
 
     async def replace(self, resource: CloudResource) -> None:
-        """Put it in the place of the record with its id; CloudResourceNotFound when there is none."""
+        """Put it in the place of the record with its id.
+
+        Raises CloudResourceNotFound when there is none, CloudResourceExists when its (kind, name) is another's.
+        """
 
     async def get(self, id_: CloudResourceId) -> CloudResource | None: ...
 
@@ -69,7 +75,7 @@ class UpdateStore(Protocol):
     """Keeps stack updates, and beside each the manifest it was accepted with and its output."""
 
     async def insert(self, update: StackUpdate, manifest: str) -> None:
-        """Add it. Inserting the same record again does nothing."""
+        """Add it. Inserting the same record again does nothing; another under its id raises RevisionConflict."""
 
     async def save(self, update: StackUpdate, output: str | None = None) -> None:
         """Put it in the place of the stored record, which must be one revision older and not ended.
@@ -87,11 +93,11 @@ class UpdateStore(Protocol):
         """The output's JSON; None when the update is unknown or has none yet."""
 
     async def page(
-        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = StackUpdateFilter()
+        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = EVERY_UPDATE
     ) -> Sequence[StackUpdate]:
         """The first ``first`` stack updates after the cursor that the filter allows."""
 
-    async def count(self, where: StackUpdateFilter = StackUpdateFilter()) -> int: ...
+    async def count(self, where: StackUpdateFilter = EVERY_UPDATE) -> int: ...
 
     async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:
         """The oldest update in phase QUEUED whose stack is not among ``busy``; None when there is none."""

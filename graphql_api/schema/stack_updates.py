@@ -200,7 +200,7 @@ class StackUpdateQueries:
         filter: Filter = strawberry.UNSET,  # noqa: A002 (the schema's word)
     ) -> Connection[StackUpdate]:
         request = PageRequest.read(first, after)
-        where = filter.read() if filter else ports.StackUpdateFilter()
+        where = filter.read() if filter else ports.EVERY_UPDATE
         found = await info.context.updates.page(request.rows, request.after, where)
         return connection(request, found, StackUpdate.of, lambda: info.context.updates.count(where))
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.external
 async def demo(directory: Path, environment: dict[str, str], *options: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-m", "graphql_api", "demo", *options),
-        env={name: value for name, value in environment.items() if not name.startswith("STACKCAST_MODULES")},
+        env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=directory,

@@ -1,0 +1,309 @@
+"""The contract of UpdateStore, over every store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from graphql_api.domain.errors import RevisionConflict
+from graphql_api.domain.ports import Cursor, StackUpdateFilter, UpdateStore
+from graphql_api.domain.records import (
+    CloudResourceId,
+    Failure,
+    FailureKind,
+    StackFqdn,
+    StackOutput,
+    StackUpdate,
+    StackUpdateId,
+    Status,
+)
+from tests.builders import MANIFEST, a_cloud_resource, a_stack_update
+
+NOON = datetime(2026, 1, 1, 12, 0, 0, 123_000, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+FAILURE = Failure(FailureKind.PROGRAM_ERROR, "Line 1 is wrong: 'ß' \x00 \ud800. Correct it.", retryable=True)
+OUTPUTS = (
+    StackOutput("big", 2**80),
+    StackOutput("dotted.name", {"$ref": [1, 2.5, None, True], "a.b": "ß"}),
+    StackOutput("password", None, secret=True),
+)
+
+
+def started(update: StackUpdate) -> StackUpdate:
+    return update.started(update.created_at + SECOND)
+
+
+def to_success(update: StackUpdate) -> list[StackUpdate]:
+    """All revisions on the way."""
+    running = started(update).running(update.created_at + 2 * SECOND)
+    recording = running.recording(update.created_at + 3 * SECOND)
+    return [
+        update,
+        started(update),
+        running,
+        recording,
+        recording.succeeded(update.created_at + 4 * SECOND, 0, OUTPUTS),
+    ]
+
+
+def failed(update: StackUpdate) -> StackUpdate:
+    return update.failed(update.created_at + SECOND, FAILURE, exit_code=-9, stack_outputs=OUTPUTS)
+
+
+async def kept(updates: UpdateStore, *revisions: StackUpdate) -> None:
+    """Bring a stack update through these revisions."""
+    await updates.insert(revisions[0], MANIFEST)
+    for revision in revisions[1:]:
+        await updates.save(revision)
+
+
+async def test_a_queued_update_comes_back_as_it_went_in(updates: UpdateStore) -> None:
+    """Every field of a new record is kept, its manifest beside it to the last character, and no output yet."""
+    update = a_stack_update(created_at=NOON, timeout=timedelta(seconds=90, milliseconds=250))
+
+    await updates.insert(update, "a: 'ß\t€ 🙂'\r\n")
+
+    assert await updates.get(update.id) == update
+    assert await updates.manifest(update.id) == "a: 'ß\t€ 🙂'\r\n"
+    assert await updates.output(update.id) is None
+
+
+async def test_every_revision_comes_back_as_it_was_saved(updates: UpdateStore) -> None:
+    """Times, exit code and stack outputs of each step on the way to success are kept."""
+    first, *later = to_success(a_stack_update(created_at=NOON))
+    await updates.insert(first, MANIFEST)
+
+    for revision in later:
+        await updates.save(revision)
+        assert await updates.get(first.id) == revision
+
+
+async def test_a_failure_comes_back_as_it_was_saved(updates: UpdateStore) -> None:
+    """The kind, the sentence and the rest of a failed record are kept, whatever characters are in them."""
+    update = a_stack_update()
+
+    await kept(updates, update, failed(update))
+
+    assert await updates.get(update.id) == failed(update)
+
+
+@pytest.mark.parametrize("id_", ["0123456789abcdef01234567", "", "unknown", "é" * 24])
+async def test_an_unknown_update_is_none(updates: UpdateStore, id_: str) -> None:
+    """Asking for what is not there answers None, also when it can't be an id."""
+    unknown = StackUpdateId(id_)
+
+    assert await updates.get(unknown) is None
+    assert await updates.manifest(unknown) is None
+    assert await updates.output(unknown) is None
+
+
+async def test_inserting_an_update_again_does_nothing(updates: UpdateStore) -> None:
+    """The same insert may be made again, also when a worker has taken the update meanwhile."""
+    update = a_stack_update()
+    await kept(updates, update, started(update))
+
+    await updates.insert(update, "another text")
+
+    assert await updates.get(update.id) == started(update)
+    assert await updates.manifest(update.id) == MANIFEST
+    assert await updates.count() == 1
+
+
+async def test_an_id_of_another_update_is_never_taken_over(updates: UpdateStore) -> None:
+    """An insert of another stack update under a used id changes nothing and says so."""
+    update = a_stack_update()
+    await kept(updates, update)
+
+    with pytest.raises(RevisionConflict, match=update.id):
+        await updates.insert(replace(update, stack_fqdn=StackFqdn("organization/demo/prod")), MANIFEST)
+
+    assert await updates.get(update.id) == update
+
+
+async def test_the_output_is_stored_with_the_record(updates: UpdateStore) -> None:
+    """An output of the size that a record may have is kept to the character, and a save without one keeps it."""
+    update = a_stack_update()
+    output = '{"stdout": "' + "Zeile ß 🙂\\n" * 40_000 + '"}'
+    await kept(updates, update)
+
+    await updates.save(started(update), output)
+    await updates.save(failed(started(update)))
+
+    assert await updates.output(update.id) == output
+    assert await updates.manifest(update.id) == MANIFEST
+
+
+async def test_saving_a_record_again_does_nothing(updates: UpdateStore) -> None:
+    """The same save may be made again, at any phase and after the end."""
+    update = a_stack_update()
+    await kept(updates, update, started(update))
+    await updates.save(started(update))
+
+    ended = failed(started(update))
+    await updates.save(ended, "{}")
+    await updates.save(ended, "{}")
+
+    assert await updates.get(update.id) == ended
+    assert await updates.output(update.id) == "{}"
+
+
+async def test_a_save_from_an_older_revision_is_a_conflict(updates: UpdateStore) -> None:
+    """Who changes what somebody else has changed first is refused, and nothing has changed."""
+    update = a_stack_update()
+    await kept(updates, update, started(update))
+
+    with pytest.raises(RevisionConflict, match=update.id):
+        await updates.save(failed(update), "theirs")
+
+    assert await updates.get(update.id) == started(update)
+    assert await updates.output(update.id) is None
+
+
+async def test_a_save_that_skips_a_revision_is_a_conflict(updates: UpdateStore) -> None:
+    """A record goes on by one revision at a time."""
+    update = a_stack_update()
+    await kept(updates, update)
+
+    with pytest.raises(RevisionConflict):
+        await updates.save(failed(started(update)))
+
+    assert await updates.get(update.id) == update
+
+
+async def test_a_save_of_an_unknown_update_is_a_conflict(updates: UpdateStore) -> None:
+    """A save never adds a record."""
+    with pytest.raises(RevisionConflict):
+        await updates.save(started(a_stack_update()))
+
+    assert await updates.count() == 0
+
+
+async def test_an_ended_update_never_changes(updates: UpdateStore) -> None:
+    """After the outcome no save goes through, neither of the next revision nor of the same one."""
+    update = a_stack_update()
+    ended = failed(update)
+    await updates.insert(update, MANIFEST)
+    await updates.save(ended, "{}")
+
+    for later in (replace(ended, revision=3, exit_code=1), replace(ended, exit_code=1), started(update)):
+        with pytest.raises(RevisionConflict):
+            await updates.save(later, "later")
+
+    assert await updates.get(update.id) == ended
+    assert await updates.output(update.id) == "{}"
+
+
+def newest_first(updates: list[StackUpdate]) -> list[StackUpdate]:
+    return sorted(updates, key=lambda update: (update.created_at, update.id), reverse=True)
+
+
+async def walk(updates: UpdateStore, first: int, where: StackUpdateFilter) -> list[StackUpdate]:
+    """All pages, one after the other, while newer updates are added that the filter allows."""
+    walked: list[StackUpdate] = []
+    after = None
+    while page := await updates.page(first, after, where):
+        assert len(page) <= first
+        walked.extend(page)
+        after = Cursor(page[-1].created_at, page[-1].id)
+        await updates.insert(
+            a_stack_update(
+                created_at=NOON + timedelta(hours=1),
+                cloud_resource_id=where.cloud_resource_id or CloudResourceId("0" * 24),
+            ),
+            MANIFEST,
+        )
+    return walked
+
+
+@pytest.fixture
+async def twelve(updates: UpdateStore) -> list[StackUpdate]:
+    """Updates of two cloud resources in three statuses, three in each millisecond."""
+    resource_ids = (a_cloud_resource().id, a_cloud_resource().id)
+    made = []
+    for number in range(12):
+        update = a_stack_update(
+            created_at=NOON + timedelta(milliseconds=number // 3), cloud_resource_id=resource_ids[number % 2]
+        )
+        revisions = ([update], [update, failed(update)], to_success(update))[number // 2 % 3]
+        await kept(updates, *revisions)
+        made.append(revisions[-1])
+    return made
+
+
+@pytest.mark.parametrize("first", [1, 2, 5, 100])
+@pytest.mark.parametrize("of_resource", [False, True])
+@pytest.mark.parametrize(
+    "statuses",
+    [None, {Status.FAILED}, {Status.IN_PROGRESS, Status.SUCCESS}, set(Status), {Status.CANCELLED}],
+    ids=["all", "one", "two", "every", "unused"],
+)
+async def test_pages_are_complete_without_doubles_and_in_order(
+    updates: UpdateStore, twelve: list[StackUpdate], first: int, of_resource: bool, statuses: set[Status] | None
+) -> None:
+    """Walking shows each update that the filter allows once, newest first, ties by id, while others are added."""
+    where = StackUpdateFilter(
+        cloud_resource_id=twelve[0].cloud_resource_id if of_resource else None,
+        statuses=frozenset(statuses) if statuses is not None else None,
+    )
+    allowed = [
+        update
+        for update in twelve
+        if (not of_resource or update.cloud_resource_id == where.cloud_resource_id)
+        and (statuses is None or update.status in statuses)
+    ]
+    assert await updates.count(where) == len(allowed)
+
+    assert await walk(updates, first, where) == newest_first(allowed)
+
+
+async def test_no_statuses_allow_no_update(updates: UpdateStore, twelve: list[StackUpdate]) -> None:
+    """An empty set of statuses asks for none, unlike None, which asks for all."""
+    none = StackUpdateFilter(statuses=frozenset())
+
+    assert await updates.page(10, where=none) == []
+    assert await updates.count(none) == 0
+    assert await updates.count() == len(twelve)
+
+
+async def test_a_cursor_need_not_be_of_a_record(updates: UpdateStore, twelve: list[StackUpdate]) -> None:
+    """A place in the list stays one, whatever is or was there."""
+    between = Cursor(twelve[6].created_at, "0" * 24)
+
+    assert await updates.page(100, between) == newest_first(twelve[:6])
+    assert await updates.page(100, Cursor(NOON - SECOND, "f" * 24)) == []
+
+
+async def test_the_oldest_queued_update_is_next(updates: UpdateStore) -> None:
+    """The queue is served in the order of acceptance, ties by id."""
+    queue = [a_stack_update(created_at=NOON + timedelta(milliseconds=number // 2)) for number in range(4)]
+    for update in reversed(queue):
+        await updates.insert(update, MANIFEST)
+
+    served = []
+    while next_ := await updates.next_queued():
+        served.append(next_)
+        await updates.save(started(next_))
+
+    assert served == queue
+
+
+async def test_only_queued_updates_are_next(updates: UpdateStore) -> None:
+    """What has started or ended is never given to a worker again."""
+    for move in (started, failed):
+        update = a_stack_update()
+        await kept(updates, update, move(update))
+
+    assert await updates.next_queued() is None
+
+
+async def test_updates_of_busy_stacks_wait(updates: UpdateStore) -> None:
+    """A stack that is busy is passed over, and its updates keep their place."""
+    stacks = [StackFqdn(f"organization/demo/{name}") for name in ("a", "b", "c")]
+    for number, stack in enumerate(stacks):
+        await updates.insert(a_stack_update(created_at=NOON + number * SECOND, stack_fqdn=stack), MANIFEST)
+
+    served = [await updates.next_queued(stacks[:busy]) for busy in range(4)]
+
+    assert [update and update.stack_fqdn for update in served] == [*stacks, None]
