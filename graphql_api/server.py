@@ -56,7 +56,8 @@ def _bound(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
+        why = os.strerror(error.errno or 0)
         raise StartRefused(
-            f"{settings.host}:{settings.port} can't be listened on: {os.strerror(error.errno or 0)}. Set STACKCAST_PORT to another "
-            "port, or STACKCAST_HOST to an address of this machine."
+            f"{settings.host}:{settings.port} can't be listened on: {why}. Set STACKCAST_PORT to another port, or "
+            "STACKCAST_HOST to an address of this machine."
         ) from error

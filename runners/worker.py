@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from graphql_api.domain.errors import StoreUnavailable
+from graphql_api.domain.errors import StackcastError
 from graphql_api.domain.ports import QUEUE_TOPIC, Claims, UpdateStore, Wakeups
 from graphql_api.domain.records import Claim, Failure, FailureKind, StackFqdn, StackUpdate, StackUpdateId, utc_now
 from runners import recovery
@@ -92,8 +92,8 @@ class Worker:
             return False
         try:
             update = await self._updates.next_queued(self._busy)
-        except StoreUnavailable as error:
-            _log.warning("waiting for the store: %s", error)
+        except StackcastError as error:
+            _log.warning("the queue can't be read: %s", error)
             return False
         if update is None or update.stack_fqdn is None:
             return False
@@ -111,35 +111,36 @@ class Worker:
                     await self._deploy(record, stack, lock)
         except LeaseLost as loss:
             _log.warning("%s: %s", update.id, loss)
+        except Exception:  # a boundary: one deployment's trouble is not the others'
+            _log.exception("%s: recording; the next start settles it", update.id)
         finally:
             self._at_work -= 1
             await self._free(stack)
 
     async def _deploy(self, record: Record, stack: StackFqdn, lock: StackLock) -> None:
         await record.save(record.update.started(utc_now()))
-        run = await asyncio.to_thread(Run.create, self._settings.runs, record.update.id)
-        self._runs[record.update.id] = run
         try:
-            outcome = await self._execute(record, stack, run, lock)
-            await record.finish(outcome)
-        finally:
-            del self._runs[record.update.id]
-        await run.remove()
+            outcome = await self._execute(record, stack, lock)
+        except LeaseLost:
+            raise
+        except Exception:  # a boundary: whatever went wrong, such as a full disk, the record says so
+            _log.exception("%s: deploying", record.update.id)
+            outcome = Outcome(_BROKEN)
+        await record.finish(outcome)
+        await Run(self._settings.runs / record.update.id).remove()
 
-    async def _execute(self, record: Record, stack: StackFqdn, run: Run, lock: StackLock) -> Outcome:
+    async def _execute(self, record: Record, stack: StackFqdn, lock: StackLock) -> Outcome:
         async def on_running() -> None:
             await record.save(record.update.running(utc_now()))
 
         manifest = await persistently(lambda: self._updates.manifest(record.update.id))
         task = Task(record.update.id, stack, manifest or "", record.update.timeout, self._settings.graces)
+        run = await asyncio.to_thread(Run.create, self._settings.runs, record.update.id)
+        self._runs[record.update.id] = run
         try:
-            outcome = await self._deployer.deploy(task, run, lock, on_running)
-        except LeaseLost:
-            raise
-        except Exception:  # a boundary: whatever went wrong, the record says so and the worker goes on
-            _log.exception("%s: deploying", record.update.id)
-            return Outcome(_BROKEN)
-        return outcome
+            return await self._deployer.deploy(task, run, lock, on_running)
+        finally:
+            del self._runs[record.update.id]
 
     async def _settle_leftovers(self, tasks: asyncio.TaskGroup) -> None:
         async for update in recovery.unsettled(self._updates, self._settings.runs):
@@ -161,6 +162,8 @@ class Worker:
                     await run.remove()
         except LeaseLost as loss:
             _log.warning("%s: %s", update.id, loss)
+        except Exception:  # a boundary: one run's trouble is not the others'
+            _log.exception("%s: settling what an earlier life left; the next start tries again", update.id)
         finally:
             await self._free(stack)
 

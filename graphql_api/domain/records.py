@@ -50,7 +50,6 @@ class Phase(StrEnum):
     QUEUED = "queued"
     PREPARING = "preparing"
     RUNNING = "running"
-    RECORDING = "recording"
     FINISHED = "finished"
 
 
@@ -58,8 +57,7 @@ class Phase(StrEnum):
 PHASE_MOVES: dict[Phase, frozenset[Phase]] = {
     Phase.QUEUED: frozenset({Phase.PREPARING, Phase.FINISHED}),
     Phase.PREPARING: frozenset({Phase.RUNNING, Phase.FINISHED}),
-    Phase.RUNNING: frozenset({Phase.RECORDING, Phase.FINISHED}),
-    Phase.RECORDING: frozenset({Phase.FINISHED}),
+    Phase.RUNNING: frozenset({Phase.FINISHED}),
     Phase.FINISHED: frozenset(),
 }
 
@@ -159,10 +157,6 @@ class StackUpdate:
     def running(self, now: datetime) -> StackUpdate:
         """The record as Pulumi is started."""
         return self._moved(Phase.RUNNING, now)
-
-    def recording(self, now: datetime) -> StackUpdate:
-        """The record as Pulumi has ended and its outcome is being read."""
-        return self._moved(Phase.RECORDING, now)
 
     def succeeded(self, now: datetime, exit_code: int, stack_outputs: Iterable[StackOutput]) -> StackUpdate:
         """The record of a deployment that did all it was asked to do."""

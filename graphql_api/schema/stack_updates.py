@@ -32,7 +32,6 @@ class StackUpdatePhase(Enum):
     QUEUED = strawberry.enum_value(records.Phase.QUEUED, description="Waiting for its stack and for a free place.")
     PREPARING = strawberry.enum_value(records.Phase.PREPARING, description="The module and its input are made ready.")
     RUNNING = strawberry.enum_value(records.Phase.RUNNING, description="Pulumi runs.")
-    RECORDING = strawberry.enum_value(records.Phase.RECORDING, description="Pulumi has ended; the outcome is written.")
     FINISHED = strawberry.enum_value(records.Phase.FINISHED, description="The outcome is known and never changes.")
 
 
