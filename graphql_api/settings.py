@@ -12,6 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 
 from graphql_api.domain.errors import StartRefused
 
+#: About three years: longer than anything here lasts, and still a duration everywhere.
+_MOST_SECONDS = 100_000_000
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -20,7 +22,15 @@ def _split_commas(value: object) -> object:
 
 
 def _seconds(value: object) -> object:
-    return timedelta(seconds=float(value)) if isinstance(value, str | int | float) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise ValueError(f"it must be a number of seconds from 0 to {_MOST_SECONDS}")
+    return timedelta(seconds=seconds)
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
@@ -46,6 +56,7 @@ class Settings(BaseModel):
     database_url: str = Field(
         "",
         alias="STACKCAST_DATABASE_URL",
+        repr=False,  # it may hold a password, and so may the next
         description="`sqlite:///PATH` or `mongodb://HOST/NAME`; by default SQLite in the data directory.",
     )
     modules: Path | None = Field(
@@ -61,6 +72,7 @@ class Settings(BaseModel):
     backend_url: str = Field(
         "",
         alias="PULUMI_BACKEND_URL",
+        repr=False,
         description="Pulumi's backend; by default `state` in the data directory.",
     )
     pulumi_home: Path | None = Field(

@@ -97,10 +97,9 @@ def read_report(path: Path) -> EngineReport:
 
 def _keep_error(diagnostic: _Diagnostic, errors: list[str], program_errors: list[str]) -> None:
     message = diagnostic.message.strip()[:ERROR_LENGTH]
-    if diagnostic.severity == "error" and len(errors) < ERRORS_KEPT:
-        errors.append(message)
-    elif message.startswith("Error") and len(program_errors) < ERRORS_KEPT:
-        program_errors.append(message)
+    kept = errors if diagnostic.severity == "error" else program_errors if message.startswith("Error") else None
+    if kept is not None and len(kept) < ERRORS_KEPT:
+        kept.append(message)
 
 
 def _events(path: Path) -> Iterator[EngineEvent]:

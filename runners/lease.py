@@ -75,13 +75,13 @@ async def _renew(claims: Claims, lease: Lease) -> None:
         # The lease is measured from before the renewal is sent: the store may take its time with it.
         before = clock()
         try:
+            lease.claim = replace(lease.claim, expires_at=utc_now() + LEASE)
+            await claims.renew(lease.claim, lease.claim.expires_at)
             if before - renewed > LEASE.total_seconds():
+                # It had expired: somebody may have claimed the stack until the renewal arrived, and so we look after.
                 current = await claims.current(lease.claim.stack)
                 lease.lost = current is not None and current.nonce != lease.claim.nonce
-            if not lease.lost:
-                lease.claim = replace(lease.claim, expires_at=utc_now() + LEASE)
-                await claims.renew(lease.claim, lease.claim.expires_at)
-                renewed = before
+            renewed = before
         except StoreUnavailable as error:
             _log.warning("the claim on %s could not be renewed: %s", lease.claim.stack, error)
 

@@ -20,12 +20,17 @@ NO_TEXT = Tail()
 
 @dataclass(frozen=True, slots=True)
 class _Saying:
-    """Words by which Pulumi is known to refuse something, and what the reader can do; {said} is Pulumi's own line."""
+    """Words by which Pulumi is known to refuse something, and what the reader can do; {said} is Pulumi's own line.
+
+    Pulumi says most of them on standard error before its engine starts; the same words in a diagnostic are a
+    program's or a provider's own. ``in_diagnostics`` marks those that the engine says there.
+    """
 
     words: str
     kind: FailureKind
     advice: str
     retryable: bool = False
+    in_diagnostics: bool = False
 
 
 #: The most specific first. The words are those of 3.206.0 and of 3.259.0.
@@ -67,17 +72,20 @@ _SAYINGS = (
         "no resource plugin",
         FailureKind.PLUGIN_NOT_FOUND,
         "A provider's plugin is missing: {said} Install it where the service runs.",
+        in_diagnostics=True,
     ),
     _Saying(
         "no language plugin",
         FailureKind.PLUGIN_NOT_FOUND,
         "A language's plugin is missing: {said} Install it beside Pulumi.",
+        in_diagnostics=True,
     ),
     _Saying(
         "did not begin responding to RPC connections",
         FailureKind.PLUGIN_NOT_FOUND,
         "A plugin did not start in time, which happens under load: {said} Deploy again.",
         retryable=True,
+        in_diagnostics=True,
     ),
 )
 _LOCK_HOLDER = re.compile(r"created by [^\s@]+@(?P<host>\S+) \(pid (?P<pid>\d+)\)")
@@ -101,6 +109,7 @@ class Outcome:
         return replace(
             self,
             failure=failure,
+            stack_outputs=tuple(replace(it, value=_hide_within(it.value, secrets)) for it in self.stack_outputs),
             stdout=replace(self.stdout, text=_hide(self.stdout.text, secrets)),
             stderr=replace(self.stderr, text=_hide(self.stderr.text, secrets)),
         )
@@ -159,8 +168,10 @@ class Words:
         return self._said() or self._reported() or self._unexplained()
 
     def _said(self) -> Failure | None:
-        lines = [*self.stderr.text.splitlines(), *self.report.errors, *self.report.program_errors]
+        on_stderr = self.stderr.text.splitlines()
+        anywhere = [*on_stderr, *self.report.errors, *self.report.program_errors]
         for saying in _SAYINGS:
+            lines = anywhere if saying.in_diagnostics else on_stderr
             if said := next((line for line in lines if saying.words in line), None):
                 message = saying.advice.format(said=self._with_holder(saying.kind, said.strip()))
                 return Failure(saying.kind, message, saying.retryable)
@@ -203,3 +214,11 @@ def _hide(text: str, secrets: frozenset[str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "[secret]")
     return text
+
+
+def _hide_within(value: object, secrets: frozenset[str]) -> object:
+    if isinstance(value, str):
+        return _hide(value, secrets)
+    if isinstance(value, dict):
+        return {_hide(name, secrets): _hide_within(member, secrets) for name, member in value.items()}
+    return [_hide_within(item, secrets) for item in value] if isinstance(value, list) else value

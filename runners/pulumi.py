@@ -24,6 +24,9 @@ STACK_INPUT_LIMIT = 131_054
 #: Once the event log ends with one of these the engine is finishing; a signal now would leave Pulumi's lock behind.
 QUIET_MARKERS = ('"summaryEvent"', '"cancelEvent"')
 
+#: Not even `*` passes these: the service's own settings, its token among them, and an input that is not the run's.
+_NEVER_PASSED = ("STACKCAST_", "STACK_INPUT_")
+
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSPHRASE|CREDENTIAL|KEY|PRIVATE", re.IGNORECASE)
 #: Shorter values stand in ordinary words too often to be hidden wherever they occur.
 _SHORTEST_SECRET = 8
@@ -99,4 +102,8 @@ def _stack_input_variables(stack_input: str, file: Path) -> dict[str, str]:
 def _allowed(environment: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
     exact = {pattern for pattern in patterns if not pattern.endswith("*")}
     prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
-    return {name: value for name, value in environment.items() if name in exact or name.startswith(prefixes)}
+    return {
+        name: value
+        for name, value in environment.items()
+        if (name in exact or name.startswith(prefixes)) and not name.startswith(_NEVER_PASSED)
+    }

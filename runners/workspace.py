@@ -53,14 +53,17 @@ class Module:
             compiler = _member(_member(_member(document, "runtime"), "options"), "compiler")
             if isinstance(compiler, ScalarNode):
                 compiler.value = shlex.join([sys.executable, *shlex.split(compiler.value)[1:]])
-        (target / PROJECT_FILE).write_text(yaml.serialize(document, Dumper=CSafeDumper, allow_unicode=True))
+        project_file = target / PROJECT_FILE
+        project_file.unlink()  # it may be a link to another file, which stays as it is
+        project_file.touch(mode=0o600)
+        project_file.write_text(yaml.serialize(document, Dumper=CSafeDumper, allow_unicode=True))
 
     def _entries(self) -> Iterator[Path]:
         """Everything in it, parents first; version control's own files are no part of a module."""
         count = 0
         for folder, folders, files in os.walk(self.path):
             folders[:] = [name for name in folders if name != ".git"]
-            for name in (*folders, *files):
+            for name in (*folders, *(name for name in files if name != ".git")):
                 count += 1
                 if count > ENTRIES_LIMIT:
                     raise ModuleInvalid(
@@ -113,13 +116,27 @@ def _module_folders(root: Path) -> dict[str, Path]:
 def _check_entry(root: Path, entry: Path) -> None:
     mode = entry.lstat().st_mode
     if stat.S_ISLNK(mode):
-        if Path(entry.readlink()).is_absolute() or not entry.resolve().is_relative_to(root.resolve()):
+        if not _stays_inside(root, entry):
             raise ModuleInvalid(
                 f"In the module {root} the link {entry.relative_to(root)} leaves the module. Replace it by what it "
                 "points to."
             )
     elif not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise ModuleInvalid(f"In the module {root}, {entry.relative_to(root)} is neither file nor folder. Remove it.")
+
+
+def _stays_inside(root: Path, link: Path) -> bool:
+    """True when the link leads into the module and never out and back: beside the copy, what it passes is not there."""
+    target = link.readlink()
+    depth = len(link.relative_to(root).parts) - 1
+    for part in target.parts:
+        depth += -1 if part == ".." else 1
+        if target.is_absolute() or depth < 0:
+            return False
+    try:
+        return link.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # it leads to itself
+        return False
 
 
 def _copy_entry(entry: Path, target: Path) -> None:
@@ -134,9 +151,8 @@ def _copy_entry(entry: Path, target: Path) -> None:
 
 def _project(module: Path) -> MappingNode:
     file = module / PROJECT_FILE
-    if not file.resolve().is_relative_to(module.resolve()):
-        raise ModuleInvalid(f"{file} is a link that leaves the module. Replace it by what it points to.")
     try:
+        _check_entry(module, file)
         document = yaml.compose(file.read_text(), Loader=CSafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ModuleInvalid(f"{file} can't be read as YAML: {' '.join(str(error).split())}.") from error

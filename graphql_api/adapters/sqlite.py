@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -31,6 +32,7 @@ from graphql_api.domain.records import Claim, CloudResource, CloudResourceId, St
 T = TypeVar("T")
 
 _NEEDED_SQLITE = (3, 38)  # STRICT tables, and JSON functions in every build
+_SWITCH_ATTEMPTS = 100
 _APPLICATION_ID = 0x73746B63  # in the file's header: "stkc"
 
 _UNAVAILABLE = {
@@ -316,7 +318,7 @@ def _make_file(path: Path) -> None:
 
 def _prepare(connection: sqlite3.Connection, path: Path | None, migrations: Migrations) -> None:
     _check_owner(connection, path, len(migrations))
-    connection.execute("PRAGMA journal_mode = WAL")
+    _switch_to_wal(connection)
     for version, statements in enumerate(migrations, start=1):
         with _transaction(connection):
             if _pragma(connection, "user_version") < version:  # asked inside: another process may have been faster
@@ -325,6 +327,19 @@ def _prepare(connection: sqlite3.Connection, path: Path | None, migrations: Migr
                 connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     if path:
         _restrict(path)
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Of two that switch a new database at once SQLite refuses one at once, without the patience that it was given."""
+    for attempt in range(_SWITCH_ATTEMPTS):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or attempt == _SWITCH_ATTEMPTS - 1:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _restrict(path: Path) -> None:

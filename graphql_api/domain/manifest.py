@@ -34,6 +34,8 @@ LABEL_PREFIXES = ("pulumi.project-planton.org/", "pulumi.openmcf.org/", "pulumi.
 #: could be taken for a flag.
 _PULUMI_NAME = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,100}\Z")
 _CORE_TAG = "tag:yaml.org,2002:"
+#: Everything outside YAML's printable characters (YAML 1.1, production c-printable); surrogates are among them.
+_NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -131,7 +133,10 @@ def stack_input(manifest: Manifest) -> str:
     null = ScalarNode(_CORE_TAG + "null", "null")
     members = [(_text_node("target"), manifest.document), (_text_node("provider_config"), null)]
     serialized: str = yaml.serialize(
-        MappingNode(_CORE_TAG + "map", members, flow_style=False), Dumper=CSafeDumper, allow_unicode=True
+        MappingNode(_CORE_TAG + "map", members, flow_style=False),
+        Dumper=CSafeDumper,
+        allow_unicode=True,
+        width=2 * MANIFEST_LIMIT,  # folding a line anew could change a block's text
     )
     return serialized
 
@@ -165,23 +170,23 @@ def _stack_refused(manifest: Manifest, why: str, example: str = "organization/my
 
 
 def _check_text(text: str) -> None:
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidManifest(
-            [
-                ManifestProblem(
-                    f"The manifest holds half a surrogate pair (U+{ord(text[error.start]):04X}), which is no "
-                    "character. Send it as UTF-8.",
-                    line=text.count("\n", 0, error.start) + 1,
-                    column=error.start - text.rfind("\n", 0, error.start),
-                )
-            ]
-        ) from None
+    if found := _NOT_YAML.search(text):
+        raise InvalidManifest([_bad_character(text, found.start())])
+    size = len(text.encode())
     if size > MANIFEST_LIMIT:
         raise InvalidManifest(
             [ManifestProblem(f"The manifest has {size} bytes; at most {MANIFEST_LIMIT} are kept. Make it shorter.")]
         )
+
+
+def _bad_character(text: str, position: int) -> ManifestProblem:
+    code = ord(text[position])
+    what = "half a surrogate pair" if 0xD800 <= code <= 0xDFFF else "a control character"
+    return ManifestProblem(
+        f"Here is {what} (U+{code:04X}), which YAML does not allow. Remove it, or send the manifest as UTF-8.",
+        line=text.count("\n", 0, position) + 1,
+        column=position - text.rfind("\n", 0, position),
+    )
 
 
 def _read_document(text: str) -> MappingNode:
@@ -190,7 +195,7 @@ def _read_document(text: str) -> MappingNode:
         document = yaml.compose(text, Loader=CSafeLoader)
     except yaml.MarkedYAMLError as error:
         raise InvalidManifest([_syntax_problem(error)]) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:  # the latter for a tag with escapes that are no UTF-8
         raise InvalidManifest([ManifestProblem(f"This is not YAML: {str(error).splitlines()[0]}.")]) from error
     if not isinstance(document, MappingNode):
         message = "A manifest is a YAML mapping with apiVersion, kind, metadata and spec; this is "
@@ -199,7 +204,7 @@ def _read_document(text: str) -> MappingNode:
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError) -> ManifestProblem:
-    sentence = f"This is not YAML: {error.problem or error.context}. Correct it here."
+    sentence = f"This is not YAML: {', '.join(filter(None, (error.context, error.problem)))}. Correct it here."
     mark = error.problem_mark or error.context_mark
     return ManifestProblem(sentence, line=mark.line + 1, column=mark.column + 1) if mark else ManifestProblem(sentence)
 
@@ -316,6 +321,8 @@ def _read_labels(metadata: MappingNode, problems: list[ManifestProblem]) -> dict
         return {}
     labels = {}
     for key, value in node.value:
+        if not isinstance(key, ScalarNode):
+            continue  # a problem of its own, found wherever it stands
         if not isinstance(value, ScalarNode):
             where = f"metadata.labels.{key.value}"
             problems.append(

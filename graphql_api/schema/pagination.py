@@ -118,6 +118,9 @@ def _read_cursor(text: str) -> Cursor:
         place = _CURSOR.match(base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True).decode("ascii"))
     except (UnicodeError, binascii.Error):
         place = None
-    if place is None:
-        raise BadUserInput("after must be a cursor as the API gives them out: an edge's cursor or endCursor.", "after")
-    return Cursor(_EPOCH + timedelta(milliseconds=int(place[1])), place[2])
+    try:
+        if place is not None:
+            return Cursor(_EPOCH + timedelta(milliseconds=int(place[1])), place[2])
+    except OverflowError:  # a time after the year 9999
+        pass
+    raise BadUserInput("after must be a cursor as the API gives them out: an edge's cursor or endCursor.", "after")

@@ -43,7 +43,7 @@ BAD_MANIFESTS = {
     "no metadata": ("kind: A", "needs 'metadata'"),
     "no name": ("kind: A\nmetadata: {labels: {}}", "needs 'metadata.name'"),
     "a number as name": ("kind: A\nmetadata: {name: 7}", "'metadata.name' must be a text"),
-    "NUL": ("kind: A\nmetadata: {name: a}\nspec: '\u0000'", "control characters"),
+    "NUL": ("kind: A\nmetadata: {name: a}\nspec: '\u0000'", "a control character"),
     "NUL, escaped": ('kind: A\nmetadata: {name: "a\\0b"}', "printable"),
     "half a surrogate pair": ("kind: A\nmetadata: {name: a\ud800}", "surrogate"),
     "broken YAML": ("kind: [A\nmetadata: {name: a}", "not YAML"),
