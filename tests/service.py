@@ -181,7 +181,9 @@ async def receive(socket: ClientConnection) -> dict[str, Any]:
 
 def environment(root: Path, **more: str) -> dict[str, str]:
     """The variables of a service whose data, modules and programs are all below ``root``."""
+    coverage = {name: os.environ[name] for name in ("COVERAGE_PROCESS_CONFIG",) if name in os.environ}
     return {
+        **coverage,  # so that services which are processes are measured as well
         "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(root),
         "XDG_CACHE_HOME": str(root / "cache"),

@@ -1,0 +1,239 @@
+"""Writing a stack update's record: first to the store, then to the listeners, and never once the stack is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pytest
+
+from graphql_api.adapters import Backends, open_backends
+from graphql_api.domain.errors import StoreUnavailable
+from graphql_api.domain.ports import Cursor, StackUpdateFilter, UpdateStore
+from graphql_api.domain.records import (
+    Failure,
+    FailureKind,
+    StackFqdn,
+    StackOutput,
+    StackUpdate,
+    StackUpdateId,
+    Status,
+    Tail,
+    utc_now,
+)
+from runners.lease import Lease
+from runners.outcome import Outcome
+from runners.record import PAUSE, LeaseLost, Record, persistently
+from tests.builders import MANIFEST, a_claim, a_stack_update
+from tests.unit import virtual_time
+
+ALL = StackUpdateFilter()
+
+
+@dataclass
+class Away:
+    """An update store that is away for some calls of ``save``; with ``takes_effect`` only their answers are lost."""
+
+    store: UpdateStore
+    calls: int
+    takes_effect: bool = False
+
+    async def save(self, update: StackUpdate, output: str | None = None) -> None:
+        self.calls -= 1
+        if self.calls < 0 or self.takes_effect:
+            await self.store.save(update, output)
+        if self.calls >= 0:
+            raise StoreUnavailable("The database did not answer.")
+
+    async def insert(self, update: StackUpdate, manifest: str) -> None:
+        await self.store.insert(update, manifest)
+
+    async def get(self, id_: StackUpdateId) -> StackUpdate | None:
+        return await self.store.get(id_)
+
+    async def manifest(self, id_: StackUpdateId) -> str | None:
+        return await self.store.manifest(id_)
+
+    async def output(self, id_: StackUpdateId) -> str | None:
+        return await self.store.output(id_)
+
+    async def page(
+        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = ALL
+    ) -> Sequence[StackUpdate]:
+        return await self.store.page(first, after, where)
+
+    async def count(self, where: StackUpdateFilter = ALL) -> int:
+        return await self.store.count(where)
+
+    async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:
+        return await self.store.next_queued(busy)
+
+
+@asynccontextmanager
+async def a_record(
+    store: Callable[[UpdateStore], UpdateStore] = lambda store: store,
+) -> AsyncIterator[tuple[Record, Lease, Backends]]:
+    """The record of a deployment that is being prepared."""
+    async with open_backends("sqlite:///:memory:") as backends:
+        update = a_stack_update()
+        await backends.updates.insert(update, MANIFEST)
+        lease = Lease(a_claim())
+        started = update.started(utc_now())
+        await backends.updates.save(started)
+        yield Record(started, lease, store(backends.updates), backends.wakeups), lease, backends
+
+
+def test_a_change_is_stored_and_then_announced() -> None:
+    """Whoever is woken by the announcement reads the change."""
+
+    async def scenario() -> None:
+        async with a_record() as (record, _, backends), backends.wakeups.listen(record.update.id) as wakeup:
+            changed = record.update.running(utc_now())
+
+            await record.save(changed)
+
+            assert await virtual_time.elapsed(wakeup.wait()) == 0
+            assert await backends.updates.get(changed.id) == changed == record.update
+
+    virtual_time.run(scenario)
+
+
+def test_a_success_is_recorded_with_outputs_and_output() -> None:
+    """All that the outcome says stands in the record, and the seed's JSON beside it."""
+
+    async def scenario() -> None:
+        async with a_record() as (record, _, backends):
+            outcome = Outcome(None, 0, (StackOutput("url", "x"),), Tail("out", truncated=True), Tail("err"))
+
+            await record.finish(outcome)
+
+            ended = await backends.updates.get(record.update.id)
+            output = json.loads(await backends.updates.output(record.update.id) or "")
+            assert ended == record.update
+            assert (ended.status, ended.exit_code, ended.stack_outputs) == (
+                Status.SUCCESS,
+                0,
+                (StackOutput("url", "x"),),
+            )
+            assert (output["status"], output["stdout"], output["stderr"]) == ("success", "out", "err")
+            assert output["stdout_truncated"] is True
+
+    virtual_time.run(scenario)
+
+
+def test_a_failure_is_recorded_with_its_reason() -> None:
+    """Kind, sentence, exit status and what outputs there were stand in the record."""
+
+    async def scenario() -> None:
+        async with a_record() as (record, _, backends):
+            failure = Failure(FailureKind.RESOURCE_ERROR, "It could not be deployed.", retryable=True)
+
+            await record.finish(Outcome(failure, 255, (StackOutput("url", "x"),)))
+
+            ended = await backends.updates.get(record.update.id)
+            output = json.loads(await backends.updates.output(record.update.id) or "")
+            assert ended
+            assert (ended.status, ended.failure, ended.exit_code) == (Status.FAILED, failure, 255)
+            assert ended.stack_outputs == (StackOutput("url", "x"),)
+            assert (output["status"], output["error"], output["exit_code"]) == ("failed", failure.message, 255)
+
+    virtual_time.run(scenario)
+
+
+@pytest.mark.parametrize("takes_effect", [False, True])
+def test_an_outage_delays_the_record_and_loses_nothing(takes_effect: bool) -> None:
+    """The store is asked again, once a pause, until it answers; a save that had taken effect is no conflict."""
+
+    async def scenario() -> None:
+        async with a_record(lambda store: Away(store, 100, takes_effect)) as (record, _, backends):
+            took = await virtual_time.elapsed(record.finish(Outcome(None, 0)))
+
+            ended = await backends.updates.get(record.update.id)
+            assert ended
+            assert ended.status is Status.SUCCESS
+            assert took == pytest.approx(100 * PAUSE.total_seconds())
+
+    virtual_time.run(scenario)
+
+
+def test_after_the_lease_is_lost_nothing_is_written() -> None:
+    """Somebody else's record is left alone, nothing is announced, and the loss is told."""
+
+    async def scenario() -> None:
+        async with a_record() as (record, lease, backends), backends.wakeups.listen(record.update.id) as wakeup:
+            before = record.update
+            lease.lost = True
+
+            with pytest.raises(LeaseLost):
+                await record.finish(Outcome(None, 0))
+
+            assert await backends.updates.get(before.id) == before == record.update
+            assert await virtual_time.elapsed(wakeup.wait(timedelta(seconds=5))) == 5
+
+    virtual_time.run(scenario)
+
+
+def test_a_lease_that_is_lost_during_an_outage_ends_the_waiting() -> None:
+    """Once the stack is somebody else's there is nothing left to wait for."""
+
+    async def scenario() -> None:
+        async with a_record(lambda store: Away(store, 10**9)) as (record, lease, _):
+            finishing = asyncio.create_task(record.finish(Outcome(None, 0)))
+            await asyncio.sleep(60)
+            lease.lost = True
+
+            with pytest.raises(LeaseLost):
+                await finishing
+
+    virtual_time.run(scenario)
+
+
+def test_a_record_that_somebody_else_changed_is_left_to_them() -> None:
+    """A conflict of revisions means that they write from here on."""
+
+    async def scenario() -> None:
+        async with a_record() as (record, _, backends):
+            theirs = record.update.failed(utc_now(), Failure(FailureKind.WORKER_LOST, "It was lost."))
+            await backends.updates.save(theirs)
+
+            with pytest.raises(LeaseLost):
+                await record.finish(Outcome(None, 0))
+
+            assert await backends.updates.get(theirs.id) == theirs
+
+    virtual_time.run(scenario)
+
+
+def test_what_is_done_persistently_gives_the_answer() -> None:
+    """The first answer counts; an error that is no outage is raised at once."""
+
+    async def scenario() -> None:
+        answers: list[int | Exception] = [ValueError("a defect"), 42, *[StoreUnavailable("away")] * 2]
+
+        async def ask() -> int:
+            answer = answers.pop()
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        assert await persistently(ask) == 42
+        assert asyncio.get_running_loop().time() == pytest.approx(2 * PAUSE.total_seconds())
+        with pytest.raises(ValueError, match="a defect"):
+            await persistently(ask)
+
+    virtual_time.run(scenario)
+
+
+def test_the_record_of_another_revision_is_refused_by_the_store() -> None:
+    """Leaving out a revision is a conflict too: no change goes unseen."""
+
+    async def scenario() -> None:
+        async with a_record() as (record, _, _backends):
+            with pytest.raises(LeaseLost):
+                await record.save(replace(record.update.running(utc_now()), revision=9))
+
+    virtual_time.run(scenario)

@@ -1,0 +1,325 @@
+"""Watching a stack update: what a watcher is shown, when, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from graphql_api.adapters import open_backends
+from graphql_api.adapters.in_process import InProcessWakeups
+from graphql_api.domain.errors import StackUpdateNotFound
+from graphql_api.domain.ports import Cursor, StackUpdateFilter, UpdateStore
+from graphql_api.domain.records import (
+    Failure,
+    FailureKind,
+    StackFqdn,
+    StackUpdate,
+    StackUpdateId,
+    new_id,
+    utc_now,
+)
+from graphql_api.service.watch import PUSH_INTERVAL, REREAD_INTERVAL, Watch
+from tests.builders import MANIFEST, a_stack_update
+from tests.unit import virtual_time
+
+PUSH, REREAD = PUSH_INTERVAL.total_seconds(), REREAD_INTERVAL.total_seconds()
+ALL = StackUpdateFilter()
+FAILURE = Failure(FailureKind.INTERNAL, "It failed.")
+
+
+async def nothing() -> None:
+    """What happens after a read of a store that nobody else writes to."""
+
+
+@dataclass
+class Stage:
+    """A stack update, those who change it, and one who watches it; itself the store that the watcher reads."""
+
+    updates: UpdateStore
+    wakeups: InProcessWakeups
+    update: StackUpdate = field(default_factory=a_stack_update)
+    after_read: Callable[[], Awaitable[None]] = nothing
+    reads: int = 0
+    shown: list[tuple[float, int]] = field(default_factory=list)
+
+    def watch(self) -> Watch:
+        return Watch(self, self.wakeups)
+
+    async def change(self, changed: StackUpdate, *, announced: bool = True) -> None:
+        await self.updates.save(changed)
+        self.update = changed
+        if announced:
+            await self.wakeups.announce(changed.id)
+
+    async def look(self) -> None:
+        """Watch to the end, noting when which revision was shown."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        async for update in self.watch().stack_update(self.update.id):
+            self.shown.append((round(clock() - began, 6), update.revision))
+
+    async def get(self, id_: StackUpdateId) -> StackUpdate | None:
+        self.reads += 1
+        found = await self.updates.get(id_)
+        await self.after_read()
+        return found
+
+    async def insert(self, update: StackUpdate, manifest: str) -> None:
+        await self.updates.insert(update, manifest)
+
+    async def save(self, update: StackUpdate, output: str | None = None) -> None:
+        await self.updates.save(update, output)
+
+    async def manifest(self, id_: StackUpdateId) -> str | None:
+        return await self.updates.manifest(id_)
+
+    async def output(self, id_: StackUpdateId) -> str | None:
+        return await self.updates.output(id_)
+
+    async def page(
+        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = ALL
+    ) -> Sequence[StackUpdate]:
+        return await self.updates.page(first, after, where)
+
+    async def count(self, where: StackUpdateFilter = ALL) -> int:
+        return await self.updates.count(where)
+
+    async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:
+        return await self.updates.next_queued(busy)
+
+
+@asynccontextmanager
+async def a_stage() -> AsyncIterator[Stage]:
+    async with open_backends("sqlite:///:memory:") as backends:
+        stage = Stage(backends.updates, InProcessWakeups())
+        await stage.updates.insert(stage.update, MANIFEST)
+        yield stage
+        assert stage.wakeups.topics == frozenset()
+        assert len(asyncio.all_tasks()) == 1
+
+
+def test_a_watcher_sees_the_update_as_it_is_and_then_each_change() -> None:
+    """The snapshot comes at once, every change at once, in order, and the end ends it."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(10 * PUSH)
+            await stage.change(stage.update.started(utc_now()))
+            await asyncio.sleep(10 * PUSH)
+            await stage.change(stage.update.running(utc_now()))
+            await asyncio.sleep(10 * PUSH)
+            await stage.change(stage.update.succeeded(utc_now(), 0, ()))
+            await looking
+            assert stage.shown == [(0, 1), (10 * PUSH, 2), (20 * PUSH, 3), (30 * PUSH, 4)]
+
+    virtual_time.run(scenario)
+
+
+def test_a_watcher_who_comes_late_sees_the_end_and_nothing_else() -> None:
+    """An update that has ended is shown once, and that is all."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            await stage.look()
+            assert stage.shown == [(0, 2)]
+
+    virtual_time.run(scenario)
+
+
+def test_changes_in_quick_succession_come_as_one() -> None:
+    """At most one push in each interval, with the newest of what happened in it."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(PUSH / 4)
+            await stage.change(stage.update.started(utc_now()))
+            await asyncio.sleep(PUSH / 4)
+            await stage.change(stage.update.running(utc_now()))
+            await asyncio.sleep(10 * PUSH)
+            assert stage.shown == [(0, 1), (PUSH, 3)]
+            await stage.change(stage.update.succeeded(utc_now(), 0, ()))
+            await looking
+
+    virtual_time.run(scenario)
+
+
+def test_the_end_is_never_held_back() -> None:
+    """However soon after the last push, the outcome is shown the moment it is known."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(PUSH / 4)
+            await stage.change(stage.update.started(utc_now()))
+            await asyncio.sleep(PUSH / 4)
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            await looking
+            assert stage.shown == [(0, 1), (PUSH / 2, 3)]
+
+    virtual_time.run(scenario)
+
+
+def test_an_announcement_without_a_change_shows_nothing() -> None:
+    """Doubled and empty announcements are harmless: no revision is shown twice."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            looking = asyncio.create_task(stage.look())
+            for _ in range(20):
+                await asyncio.sleep(PUSH)
+                await stage.wakeups.announce(stage.update.id)
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            await looking
+            assert [revision for _, revision in stage.shown] == [1, 2]
+
+    virtual_time.run(scenario)
+
+
+def test_an_older_revision_is_never_shown_after_a_newer_one() -> None:
+    """A store whose replica lags behind for a moment does not make a watcher go back in time."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            stale = stage.update
+            await stage.change(stage.update.started(utc_now()))
+            looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(2 * PUSH)
+            real, stage.updates = stage.updates, Stale(stage.updates, stale)
+            await asyncio.sleep(3 * REREAD)
+            stage.updates = real
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            await looking
+            assert [revision for _, revision in stage.shown] == [2, 3]
+
+    virtual_time.run(scenario)
+
+
+class Stale(Stage):
+    """A store that gives an old revision."""
+
+    def __init__(self, updates: UpdateStore, old: StackUpdate) -> None:
+        super().__init__(updates, InProcessWakeups())
+        self._old = old
+
+    async def get(self, _: StackUpdateId) -> StackUpdate | None:
+        return self._old
+
+
+def test_a_lost_announcement_is_found_by_reading_again() -> None:
+    """What nobody announced is shown within the interval in which every listener re-reads."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(2.5 * REREAD)
+            await stage.change(stage.update.started(utc_now()), announced=False)
+            await asyncio.sleep(2 * REREAD)
+            await stage.change(stage.update.failed(utc_now(), FAILURE), announced=False)
+            await looking
+            assert stage.shown == [(0, 1), (3 * REREAD, 2), (5 * REREAD, 3)]
+
+    virtual_time.run(scenario)
+
+
+def test_a_change_between_the_read_and_the_wait_is_not_missed() -> None:
+    """The watcher listens before it reads: what is announced in between wakes it at once."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+
+            async def ends_meanwhile() -> None:
+                stage.after_read = nothing
+                await stage.change(stage.update.failed(utc_now(), FAILURE))
+
+            stage.after_read = ends_meanwhile
+            await stage.look()
+            assert stage.shown == [(0, 1), (0, 2)]
+
+    virtual_time.run(scenario)
+
+
+def test_a_quiet_update_is_read_once_an_interval() -> None:
+    """Waiting costs one read a second, not a busy loop."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(100 * REREAD + PUSH)
+            assert stage.reads == pytest.approx(101, abs=2)
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            await looking
+
+    virtual_time.run(scenario)
+
+
+def test_an_unknown_update_is_refused() -> None:
+    """Watching what was never there raises, and leaves no listener."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            unknown = StackUpdateId(new_id(utc_now()))
+            with pytest.raises(StackUpdateNotFound, match=unknown):
+                await anext(stage.watch().stack_update(unknown))
+
+    virtual_time.run(scenario)
+
+
+def test_a_watcher_who_leaves_is_forgotten() -> None:
+    """Closing the stream at its first item, or cancelling it while it waits, leaves no listener and no task."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            stream = stage.watch().stack_update(stage.update.id)
+            assert (await anext(stream)).revision == 1
+            assert stage.wakeups.topics == {stage.update.id}
+            await stream.aclose()
+            assert stage.wakeups.topics == frozenset()
+
+            looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(REREAD / 2)
+            assert stage.wakeups.topics == {stage.update.id}
+            looking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await looking
+
+    virtual_time.run(scenario)
+
+
+def test_many_watchers_see_the_same_and_one_who_leaves_disturbs_nobody() -> None:
+    """Each watcher has a stream of its own."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            others = [Stage(stage.updates, stage.wakeups, stage.update) for _ in range(10)]
+            looking = [asyncio.create_task(other.look()) for other in others]
+            await asyncio.sleep(PUSH)
+            looking[0].cancel()
+            await asyncio.sleep(PUSH)
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            await asyncio.gather(*looking, return_exceptions=True)
+            assert others[0].shown == [(0, 1)]
+            assert all(other.shown == [(0, 1), (2 * PUSH, 2)] for other in others[1:])
+
+    virtual_time.run(scenario)
+
+
+def test_a_slow_watcher_gets_the_newest_only() -> None:
+    """Who takes long over one item is not shown all that happened meanwhile, only how it stands."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            stream = stage.watch().stack_update(stage.update.id)
+            assert (await anext(stream)).revision == 1
+            await stage.change(stage.update.started(utc_now()))
+            await stage.change(stage.update.running(utc_now()))
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            assert [update.revision async for update in stream] == [4]
+
+    virtual_time.run(scenario)
