@@ -24,6 +24,8 @@ from graphql_api.domain.errors import ModuleInvalid, ModuleNotFound
 PROJECT_FILE = "Pulumi.yaml"
 #: A module is a program's source; beyond this it is something else that was put there by mistake.
 ENTRIES_LIMIT = 100_000
+#: How many links one link may lead through, as Linux has it; a ring of links has no end.
+LINKS_LIMIT = 40
 SHIPPED_MODULES = Path(__file__).parent / "modules"
 
 
@@ -126,17 +128,23 @@ def _check_entry(root: Path, entry: Path) -> None:
 
 
 def _stays_inside(root: Path, link: Path) -> bool:
-    """True when the link leads into the module and never out and back: beside the copy, what it passes is not there."""
-    target = link.readlink()
-    depth = len(link.relative_to(root).parts) - 1
-    for part in target.parts:
-        depth += -1 if part == ".." else 1
-        if target.is_absolute() or depth < 0:
+    """Follow the link step by step, through the links on its way; True when no step is outside the module.
+
+    That it ends inside is not enough: beside the copy, what a detour passes is not there, or is something else.
+    """
+    place, steps, links = link.parent, [*reversed(link.readlink().parts)], 1
+    while steps:
+        step = steps.pop()
+        place = place.parent if step == ".." else place / step
+        if not place.is_relative_to(root):
             return False
-    try:
-        return link.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # it leads to itself
-        return False
+        if place.is_symlink():
+            links += 1
+            if links > LINKS_LIMIT:
+                return False
+            steps.extend(reversed(place.readlink().parts))
+            place = place.parent
+    return True
 
 
 def _copy_entry(entry: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ from runners.toolchain import PulumiCli
 from tests.acceptance.modules import write_module
 from tests.service import DEPLOY, Service, environment, manifest, running_service
 
+EIGHT = [f"eight{number}" for number in range(8)]
 BARE_STACK = "organization/bare/{name}"
 
 
@@ -32,11 +33,16 @@ async def main(rounds: int) -> None:
         async with running_service(root, PATH=path, TMPDIR=str(root / "tmp")) as service:
             bare = Bare(cli, root)
             await bare.prepare()
-            await measure("an update", rounds, lambda _: update(service), lambda _: bare.up("same"))
+            same, *others = [await service.apply(manifest(name=name)) for name in ("same", *EIGHT)]
+            new = [await service.apply(manifest(name=f"new{number}")) for number in range(rounds + 1)]
+            await measure("an update", rounds, lambda _: succeed(service, same), lambda _: bare.up("same"))
             await measure(
-                "a new stack (bare: init + up)", rounds, lambda n: first(service, n), lambda n: bare.first(f"new{n}")
+                "a new stack (bare: init + up)",
+                rounds,
+                lambda n: succeed(service, new[n]),
+                lambda n: bare.first(f"new{n}"),
             )
-            await measure("eight at once", rounds, lambda _: eight(service), lambda _: bare.eight())
+            await measure("eight at once", rounds, lambda _: all_succeed(service, others), lambda _: bare.eight())
 
 
 async def measure(
@@ -56,17 +62,8 @@ async def timed(work: Awaitable[object]) -> float:
     return time.perf_counter() - start
 
 
-async def update(service: Service) -> None:
-    await succeed(service, await service.apply(manifest(name="same")))
-
-
-async def first(service: Service, number: int) -> None:
-    await succeed(service, await service.apply(manifest(name=f"new{number}")))
-
-
-async def eight(service: Service) -> None:
-    ids = [await service.apply(manifest(name=f"eight{number}")) for number in range(8)]
-    await asyncio.gather(*(succeed(service, id_) for id_ in ids))
+async def all_succeed(service: Service, resource_ids: list[str]) -> None:
+    await asyncio.gather(*(succeed(service, id_) for id_ in resource_ids))
 
 
 async def succeed(service: Service, resource_id: str) -> None:
@@ -99,7 +96,7 @@ class Bare:
     async def prepare(self) -> None:
         file = self._module / "Pulumi.yaml"
         file.write_text(file.read_text().replace("name: replaced", "name: bare"))
-        for name in ("same", *(f"eight{number}" for number in range(8))):
+        for name in ("same", *EIGHT):
             await self.first(name)
 
     async def first(self, name: str) -> None:
@@ -110,7 +107,7 @@ class Bare:
         await self._run("up", "--stack", BARE_STACK.format(name=name), "--yes", "--skip-preview", "--suppress-progress")
 
     async def eight(self) -> None:
-        await asyncio.gather(*(self.up(f"eight{number}") for number in range(8)))
+        await asyncio.gather(*(self.up(name) for name in EIGHT))
 
     async def _run(self, *arguments: str) -> None:
         process = await asyncio.create_subprocess_exec(

@@ -39,6 +39,7 @@ class Way:
         self._claims = claims
         self._clock = asyncio.get_running_loop().time
         self.renewals: list[float] = []
+        self.ended: list[Claim] = []
         self.before_claim: Callable[[], Awaitable[None]] = nothing
         self.before_renew: Callable[[], Awaitable[None]] = nothing
         self.before_current: Callable[[], Awaitable[None]] = nothing
@@ -57,6 +58,7 @@ class Way:
         await self._claims.renew(claim, expires_at)
 
     async def end(self, claim: Claim) -> None:
+        self.ended.append(claim)
         await self._claims.end(claim)
 
     async def outage(self) -> None:
@@ -285,9 +287,10 @@ def test_a_claim_taken_during_an_outage_is_noticed() -> None:
                 way.before_renew = nothing
                 await asyncio.sleep(HALF)
                 assert lease.lost
-            renewals = list(way.renewals)
-            await asyncio.sleep(10 * HALF)
+                renewals = list(way.renewals)
+                await asyncio.sleep(10 * HALF)
             assert way.renewals == renewals
+            assert way.ended == []
             assert await way.current(STACK) == rival
 
     virtual_time.run(scenario)

@@ -287,6 +287,7 @@ DEEP = {
     "question marks": "? " * 10_000,
     "indentation": "\n".join(" " * depth + "a:" for depth in range(700)),
     "bomb of anchors": bomb(),
+    "bomb of words": HEAD + f"a: &a x\nb: &b [{'*a, ' * 1000}]\nc: [{'*b, ' * 300}]\n",
     "bomb in mappings": HEAD + "a0: &a0 {x: 1}\n" + "".join(
         f"a{n}: &a{n} {{{', '.join(f'k{m}: *a{n - 1}' for m in range(9))}}}\n" for n in range(1, 9)
     ),

@@ -118,9 +118,10 @@ def test_a_passphrase_is_handed_over_as_a_file_or_as_itself() -> None:
     """The one that is set is used, and never both."""
     as_file = environment({})
     as_text = replace(settings({}), passphrase=PASSPHRASE, passphrase_file=None).environment("x", FILE)
+    both = replace(settings({}), passphrase=PASSPHRASE).environment("x", FILE)
 
     assert passphrase_variables(as_file) == {"PULUMI_CONFIG_PASSPHRASE_FILE": "/srv/passphrase"}
-    assert passphrase_variables(as_text) == {"PULUMI_CONFIG_PASSPHRASE": PASSPHRASE}
+    assert passphrase_variables(as_text) == passphrase_variables(both) == {"PULUMI_CONFIG_PASSPHRASE": PASSPHRASE}
 
 
 def test_without_a_passphrase_none_is_handed_over() -> None:

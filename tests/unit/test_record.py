@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Protocol, cast
 
 import pytest
 
 from graphql_api.adapters import Backends, open_backends
 from graphql_api.domain.errors import StoreUnavailable
-from graphql_api.domain.ports import Cursor, StackUpdateFilter, UpdateStore
+from graphql_api.domain.ports import UpdateStore
 from graphql_api.domain.records import (
     Failure,
     FailureKind,
-    StackFqdn,
     StackOutput,
     StackUpdate,
-    StackUpdateId,
     Status,
     Tail,
     utc_now,
@@ -31,7 +30,11 @@ from runners.record import PAUSE, LeaseLost, Record, persistently
 from tests.builders import MANIFEST, a_claim, a_stack_update
 from tests.unit import virtual_time
 
-ALL = StackUpdateFilter()
+
+class Saves(Protocol):
+    """All that a record does with its store."""
+
+    async def save(self, update: StackUpdate, output: str | None = None) -> None: ...
 
 
 @dataclass
@@ -49,33 +52,10 @@ class Away:
         if self.calls >= 0:
             raise StoreUnavailable("The database did not answer.")
 
-    async def insert(self, update: StackUpdate, manifest: str) -> None:
-        await self.store.insert(update, manifest)
-
-    async def get(self, id_: StackUpdateId) -> StackUpdate | None:
-        return await self.store.get(id_)
-
-    async def manifest(self, id_: StackUpdateId) -> str | None:
-        return await self.store.manifest(id_)
-
-    async def output(self, id_: StackUpdateId) -> str | None:
-        return await self.store.output(id_)
-
-    async def page(
-        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = ALL
-    ) -> Sequence[StackUpdate]:
-        return await self.store.page(first, after, where)
-
-    async def count(self, where: StackUpdateFilter = ALL) -> int:
-        return await self.store.count(where)
-
-    async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:
-        return await self.store.next_queued(busy)
-
 
 @asynccontextmanager
 async def a_record(
-    store: Callable[[UpdateStore], UpdateStore] = lambda store: store,
+    store: Callable[[UpdateStore], Saves] = lambda store: store,
 ) -> AsyncIterator[tuple[Record, Lease, Backends]]:
     """The record of a deployment that is being prepared."""
     async with open_backends("sqlite:///:memory:") as backends:
@@ -84,7 +64,7 @@ async def a_record(
         lease = Lease(a_claim())
         started = update.started(utc_now())
         await backends.updates.save(started)
-        yield Record(started, lease, store(backends.updates), backends.wakeups), lease, backends
+        yield Record(started, lease, cast("UpdateStore", store(backends.updates)), backends.wakeups), lease, backends
 
 
 def test_a_change_is_stored_and_then_announced() -> None:

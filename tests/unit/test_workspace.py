@@ -183,6 +183,18 @@ def link_out_and_back(module: Path) -> None:
     (module / "link").symlink_to(f"../{module.name}/file")
 
 
+def link_outside_by_another(module: Path) -> None:
+    (module / "folder").mkdir()
+    (module / "folder" / "top").symlink_to("..")
+    (module / "link").symlink_to("folder/top/../secret")
+
+
+def link_out_and_back_by_another(module: Path) -> None:
+    (module / "folder").mkdir()
+    (module / "folder" / "top").symlink_to("..")
+    (module / "link").symlink_to(f"folder/top/../{module.name}/folder")
+
+
 def link_to_itself(module: Path) -> None:
     (module / "link").symlink_to("link")
 
@@ -222,6 +234,8 @@ UNSAFE = [
     chain_that_leaves,
     chain_through_a_folder_that_leaves,
     link_out_and_back,
+    link_outside_by_another,
+    link_out_and_back_by_another,
     link_to_itself,
     ring_of_links,
     project_file_outside,
@@ -253,7 +267,7 @@ def test_nothing_outside_can_be_reached_through_a_copy(
         Module(module).copy(target, "shop")
 
     for entry in target.rglob("*"):
-        assert not entry.is_symlink() or Path(os.path.normpath(entry.parent / entry.readlink())).is_relative_to(target)
+        assert entry.resolve().is_relative_to(target)
 
 
 BROKEN = {
@@ -332,20 +346,30 @@ def test_a_project_file_may_be_a_link_inside(module: Path, tmp_path: Path) -> No
     copy = copied(module, tmp_path / "copy")
 
     assert yaml.safe_load((copy / "Pulumi.yaml").read_text())["name"] == "shop"
-    assert (module / "real.yaml").read_text() == PROJECT
+    assert (module / "real.yaml").read_text() == (copy / "real.yaml").read_text() == PROJECT
 
 
-def test_version_controls_own_files_are_not_copied(module: Path, tmp_path: Path) -> None:
-    """Neither a repository, which is large and may hold credentials, nor a worktree's reference to one."""
+def test_a_repository_is_not_copied(module: Path, tmp_path: Path) -> None:
+    """Version control's folder is no part of a module: it is large, may hold credentials, and is not looked into."""
     (module / ".git" / "objects").mkdir(parents=True)
     (module / ".git" / "config").write_text("secret")
-    (module / "sub").mkdir()
-    (module / "sub" / ".git").write_text("gitdir: ../.git/modules/sub")
+    (module / ".git" / "link").symlink_to("/etc/passwd")
+    (module / "sub" / ".git").mkdir(parents=True)
     (module / ".gitignore").write_text("x")
 
+    Module(module).check()
     copy = copied(module, tmp_path / "copy")
 
     assert {str(entry.relative_to(copy)) for entry in copy.rglob("*")} == {"Pulumi.yaml", "sub", ".gitignore"}
+
+
+def test_a_reference_to_a_repository_is_not_copied(module: Path, tmp_path: Path) -> None:
+    """In a worktree or a submodule, version control's own entry is a file."""
+    (module / ".git").write_text("gitdir: ../.git/modules/sub")
+
+    copy = copied(module, tmp_path / "copy")
+
+    assert not (copy / ".git").exists()
 
 
 def test_the_copy_is_private(module: Path, tmp_path: Path) -> None:
