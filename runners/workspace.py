@@ -58,7 +58,8 @@ class Module:
         project_file = target / PROJECT_FILE
         project_file.unlink()  # it may be a link to another file, which stays as it is
         project_file.touch(mode=0o600)
-        project_file.write_text(yaml.serialize(document, Dumper=CSafeDumper, allow_unicode=True))
+        text = yaml.serialize(document, Dumper=CSafeDumper, allow_unicode=True)
+        project_file.write_text(text, encoding="utf-8")
 
     def _entries(self) -> Iterator[Path]:
         """Everything in it, parents first; version control's own files are no part of a module."""
@@ -161,10 +162,11 @@ def _project(module: Path) -> MappingNode:
     file = module / PROJECT_FILE
     try:
         _check_entry(module, file)
-        document = yaml.compose(file.read_text(), Loader=CSafeLoader)
+        document = yaml.compose(file.read_text(encoding="utf-8"), Loader=CSafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ModuleInvalid(f"{file} can't be read as YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(document, MappingNode) or _member(document, "runtime") is None:
+    runtime = _member(document, "runtime")
+    if not isinstance(document, MappingNode) or runtime is None or runtime.value in ("", "null", "~"):
         raise ModuleInvalid(f"{file} is no Pulumi project: it needs at least 'name' and 'runtime'.")
     return document
 

@@ -298,7 +298,7 @@ def _required_text(mapping: MappingNode, key: str, path: str, problems: list[Man
     node = _member(mapping, key)
     fault = None
     if node is None:
-        fault = f"The manifest needs {path!r}."
+        fault = f"The manifest needs {path!r}. Write {key}: and a name of your choice."
     elif not isinstance(node, ScalarNode) or node.tag != _CORE_TAG + "str" or not node.value.strip():
         fault = f"{path!r} must be a text that is not empty; here it is {_describe(node)}."
     elif len(node.value) > NAME_LIMIT:
