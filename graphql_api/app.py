@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -17,8 +19,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from graphql_api.adapters import Backends, open_backends
-from graphql_api.domain.errors import StackcastError
+from graphql_api.adapters.probe import probe
+from graphql_api.domain.diagnosis import Check
+from graphql_api.domain.errors import StackcastError, StartRefused
+from graphql_api.service import Services
+from graphql_api.service.facts import ServerFacts
 from graphql_api.service.resources import Resources
+from graphql_api.service.turns import Turns
 from graphql_api.service.updates import Updates
 from graphql_api.service.watch import Watch
 from graphql_api.settings import LOOPBACK, Settings
@@ -27,6 +34,8 @@ from graphql_api.transport.guard import Access, Guard
 from runners import toolchain
 from runners.datadir import DataDirectory, open_data_directory
 from runners.deployment import Deployer
+from runners.doctor import Installation, examine
+from runners.lease import Lease, the_only_service
 from runners.pulumi import PulumiSettings
 from runners.worker import Worker, WorkerSettings
 from runners.workspace import Modules
@@ -45,21 +54,18 @@ async def open_app(settings: Settings) -> AsyncIterator[Starlette]:
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(open_data_directory(settings.data_path))
         backends = await stack.enter_async_context(open_backends(settings.store_url))
+        service = await stack.enter_async_context(the_only_service(backends.claims, directory.title))
         deployer = _deployer(settings, directory)
-        work = await stack.enter_async_context(_working(_worker(settings, directory, backends, deployer), settings))
+        worker = _worker(settings, directory, backends, deployer, service)
+        work = await stack.enter_async_context(_working(worker, settings))
         access = Access(settings.token.get_secret_value() if settings.token else None)
-        endpoint = Endpoint(
-            access,
-            Resources(backends.resources, self_managed=settings.self_managed),
-            _updates(settings, backends, deployer),
-            Watch(backends.updates, backends.wakeups),
-        )
+        endpoint = Endpoint(access, _services(settings, backends, deployer, worker))
         yield Starlette(
             routes=[
                 Route("/graphql", endpoint),
                 WebSocketRoute("/graphql", endpoint),
                 Route("/healthz", _healthz),
-                Route("/readyz", partial(_readyz, backends, work)),
+                Route("/readyz", partial(_readyz, backends, work, deployer)),
             ],
             middleware=_middleware(settings, access),
         )
@@ -74,6 +80,23 @@ async def build_pulumi(settings: Settings, report: Callable[[str], None]) -> Non
     report(f"Using Pulumi {cli.version} at {cli.path}.")
 
 
+async def diagnose(settings: Settings) -> AsyncGenerator[Check, None]:
+    """What a service with these settings needs, one check after the other; nothing is changed."""
+    # With the backend's URL filled in, no directory is made for it.
+    settings = settings.model_copy(update={"backend_url": settings.backend_url or settings.state_path.as_uri()})
+    installation = Installation(
+        search_path=settings.environment.get("PATH", ""),
+        cache=toolchain.cache_directory(settings.environment),
+        data=settings.data_path,
+        pulumi=_deployer(settings, DataDirectory(settings.data_path, owner="")).settings,
+        modules=_absolute(settings.modules),
+        single_module=_absolute(settings.module_dir),
+    )
+    async for check in examine(installation):
+        yield check
+    yield await probe(settings.store_url)
+
+
 def _middleware(settings: Settings, access: Access) -> list[Middleware]:
     hosts = LOOPBACK | ({settings.host} - _WILDCARDS) | set(settings.allowed_hosts)
     guard = Middleware(Guard, access=access, hosts=hosts, origins=settings.allowed_origins)
@@ -86,19 +109,49 @@ def _middleware(settings: Settings, access: Access) -> list[Middleware]:
     return [cors, guard]
 
 
-def _updates(settings: Settings, backends: Backends, deployer: Deployer) -> Updates:
-    return Updates(
-        backends.resources,
-        backends.updates,
-        backends.wakeups,
-        deployer,
-        timeout=settings.deploy_timeout,
-        timeout_limit=settings.deploy_timeout_limit,
-        self_managed=settings.self_managed,
+def _services(settings: Settings, backends: Backends, deployer: Deployer, worker: Worker) -> Services:
+    turns = Turns()
+    return Services(
+        resources=Resources(
+            backends.resources, backends.history, backends.wakeups, turns, self_managed=settings.self_managed
+        ),
+        updates=Updates(
+            backends.resources,
+            backends.updates,
+            backends.history,
+            backends.wakeups,
+            deployer,
+            turns,
+            timeout=settings.deploy_timeout,
+            timeout_limit=settings.deploy_timeout_limit,
+            self_managed=settings.self_managed,
+        ),
+        watch=Watch(backends.updates, backends.history, backends.resources, backends.wakeups),
+        facts=_facts(settings, backends, deployer, worker),
     )
 
 
-def _worker(settings: Settings, directory: DataDirectory, backends: Backends, deployer: Deployer) -> Worker:
+def _facts(settings: Settings, backends: Backends, deployer: Deployer, worker: Worker) -> ServerFacts:
+    async def find_pulumi() -> str | None:
+        cli = await deployer.find_cli()
+        return cli.version if cli else None
+
+    return ServerFacts(
+        version=version("stackcast"),
+        backend=urlsplit(deployer.settings.backend_url).scheme,
+        store="SQLite" if settings.store_url.startswith("sqlite:") else "MongoDB",
+        max_concurrent=settings.max_concurrent,
+        timeout=min(settings.deploy_timeout, settings.deploy_timeout_limit),
+        timeout_limit=settings.deploy_timeout_limit,
+        history=backends.history,
+        find_pulumi=find_pulumi,
+        at_work=lambda: worker.at_work,
+    )
+
+
+def _worker(
+    settings: Settings, directory: DataDirectory, backends: Backends, deployer: Deployer, service: Lease
+) -> Worker:
     worker_settings = WorkerSettings(
         owner=directory.owner,
         runs=directory.runs,
@@ -106,7 +159,9 @@ def _worker(settings: Settings, directory: DataDirectory, backends: Backends, de
         graces=(settings.interrupt_grace, settings.terminate_grace),
         max_concurrent=settings.max_concurrent,
     )
-    return Worker(backends.updates, backends.claims, backends.wakeups, deployer, worker_settings)
+    return Worker(
+        backends.updates, backends.history, backends.claims, backends.wakeups, deployer, worker_settings, service
+    )
 
 
 @asynccontextmanager
@@ -130,7 +185,7 @@ def _deployer(settings: Settings, directory: DataDirectory) -> Deployer:
     return Deployer(
         modules=Modules(_absolute(settings.modules), _absolute(settings.module_dir)),
         settings=PulumiSettings(
-            backend_url=settings.backend_url or directory.state.as_uri(),
+            backend_url=settings.backend_url or _made(settings.state_path).as_uri(),
             home=_absolute(settings.pulumi_home) or directory.pulumi_home,
             passphrase=passphrase,
             passphrase_file=None if passphrase else _absolute(settings.passphrase_file) or directory.passphrase,
@@ -139,6 +194,18 @@ def _deployer(settings: Settings, directory: DataDirectory) -> Deployer:
         ),
         find_cli=finder.find,
     )
+
+
+def _made(state: Path) -> Path:
+    """Pulumi's state directory, which has to be there before its backend is opened."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartRefused(
+            f"Pulumi's state directory {state} can't be made: {error.strerror}. Correct its permissions, or set "
+            "PULUMI_STATE_DIR to another one."
+        ) from error
+    return state
 
 
 def _absolute(path: Path | None) -> Path | None:
@@ -150,14 +217,19 @@ async def _healthz(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-async def _readyz(backends: Backends, work: asyncio.Task[None], _: Request) -> Response:
-    """The store answers and the worker works; otherwise 503 and a sentence."""
-    checks = {"store": "ok", "worker": "ok"}
+async def _readyz(backends: Backends, work: asyncio.Task[None], deployer: Deployer, _: Request) -> Response:
+    """The store answers, the worker works and there is a Pulumi CLI; otherwise 503 and a sentence."""
+    checks = {"store": "ok", "worker": "ok", "pulumi": "ok"}
     try:
         await backends.ping()
     except StackcastError as error:
         checks["store"] = error.message
     if work.done():
         checks["worker"] = "The worker has stopped. Restart the service; its log says why."
+    try:
+        if await deployer.find_cli() is None:
+            checks["pulumi"] = "There is no Pulumi CLI on the service's PATH. Install one; no restart is needed."
+    except StackcastError as error:
+        checks["pulumi"] = error.message
     ready = all(answer == "ok" for answer in checks.values())
     return JSONResponse({"status": "ok" if ready else "not ready", **checks}, 200 if ready else 503)

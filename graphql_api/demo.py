@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import Any
 
 from graphql_api.client import ApiClient
+from graphql_api.terminal import Show, clean, plain
 
 SAMPLE = """\
 apiVersion: stackcast.dev/v1
@@ -24,29 +23,20 @@ spec:
 """
 
 
-async def deploy_sample(client: ApiClient, say: Callable[[str], None]) -> bool:
-    """Apply and deploy the sample, saying what the subscription pushes; True when it succeeded.
+async def deploy_sample(client: ApiClient, say: Callable[[str], None], show: Show | None = None) -> bool:
+    """Apply and deploy the sample, showing what the subscription pushes (by default as lines); True when it succeeded.
 
-    Raises RequestRefused when the server does not take it.
+    Raises RequestRefused when the server does not take it, and ServerUnavailable when it does not answer.
     """
+    show = show or plain(lambda line: say(f"  {line}"))
     resource = await client.apply(SAMPLE)
-    say(f"Keeping the sample manifest {resource['kind']}/{resource['name']} as cloud resource {resource['id']}.")
+    say(f"Keeping the sample manifest {resource['kind']}/{resource['name']} as cloud resource {clean(resource['id'])}.")
     update = await client.deploy(resource["id"])
-    say(f"Deploying it to {update['stackFqdn']} as stack update {update['id']}; what follows is pushed by the server:")
+    place = f"{clean(update['stackFqdn'])} as stack update {clean(update['id'])}"
+    say(f"Deploying it to {place}; what follows is pushed by the server:")
     status = ""
     async with aclosing(client.watch(update["id"])) as changes:
         async for change in changes:
             status = change["status"]
-            for line in _lines(change):
-                say(line)
+            show(change)
     return status == "SUCCESS"
-
-
-def _lines(change: dict[str, Any]) -> list[str]:
-    lines = [f"  {change['updatedAt']}  {change['status']}  {change['phase'].lower()}"]
-    if change["failure"]:
-        lines.append(f"    {change['failure']['kind']}: {change['failure']['message']}")
-    for output in change["stackOutputs"]:
-        value = "[secret]" if output["secret"] else json.dumps(output["value"], ensure_ascii=False)
-        lines.append(f"    {output['name']} = {value}")
-    return lines

@@ -14,6 +14,8 @@ from graphql_api.domain.errors import StartRefused
 
 #: About three years: longer than anything here lasts, and still a duration everywhere.
 _MOST_SECONDS = 100_000_000
+#: Variables that may be in a file instead, which a variable with `_FILE` at its end names: secrets of containers are.
+_IN_FILES = ("STACKCAST_TOKEN", "STACKCAST_DATABASE_URL")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -50,6 +52,9 @@ class Settings(BaseModel):
         min_length=16,
         description="Bearer token that every request must carry; required to listen beyond loopback.",
     )
+    token_file: Path | None = Field(
+        None, alias="STACKCAST_TOKEN_FILE", description="File with that token, where STACKCAST_TOKEN is not set."
+    )
     data_dir: Path = Field(
         Path(".stackcast"), alias="STACKCAST_DATA_DIR", description="Directory of all state; made with mode 0700."
     )
@@ -58,6 +63,11 @@ class Settings(BaseModel):
         alias="STACKCAST_DATABASE_URL",
         repr=False,  # it may hold a password, and so may the next
         description="`sqlite:///PATH` or `mongodb://HOST/NAME`; by default SQLite in the data directory.",
+    )
+    database_url_file: Path | None = Field(
+        None,
+        alias="STACKCAST_DATABASE_URL_FILE",
+        description="File with that URL, where STACKCAST_DATABASE_URL is not set.",
     )
     modules: Path | None = Field(
         None,
@@ -73,7 +83,12 @@ class Settings(BaseModel):
         "",
         alias="PULUMI_BACKEND_URL",
         repr=False,
-        description="Pulumi's backend; by default `state` in the data directory.",
+        description="URL of Pulumi's backend; by default the directory that the next names.",
+    )
+    state_dir: Path | None = Field(
+        None,
+        alias="PULUMI_STATE_DIR",
+        description="Directory of Pulumi's state; by default `state` in the data directory. Made with mode 0700.",
     )
     pulumi_home: Path | None = Field(
         None,
@@ -148,7 +163,7 @@ class Settings(BaseModel):
         names = {field.alias for field in cls.model_fields.values() if field.alias}
         given = {name: environ[name] for name in names & environ.keys() if environ[name] != ""}
         try:
-            return cls.model_validate({**given, "environment": dict(environ)})
+            return cls.model_validate({**_from_files(given), "environment": dict(environ)})
         except ValidationError as error:
             raise StartRefused(_sentences(error)) from None
 
@@ -172,9 +187,38 @@ class Settings(BaseModel):
         return self.data_dir.expanduser().absolute()
 
     @property
+    def state_path(self) -> Path:
+        """Where Pulumi keeps its state, absolute, unless the backend's URL is set."""
+        return self.state_dir.expanduser().absolute() if self.state_dir else self.data_path / "state"
+
+    @property
     def store_url(self) -> str:
         """The database's URL, the default filled in; it may hold a password."""
         return self.database_url or f"sqlite:///{self.data_path / 'stackcast.db'}"
+
+
+def _from_files(given: Mapping[str, str]) -> dict[str, str]:
+    """The same, with what stands in a file where the variable itself is not set."""
+    read = {
+        name: _secret(file_name, Path(given[file_name]).expanduser())
+        for name in _IN_FILES
+        if (file_name := f"{name}_FILE") in given and name not in given
+    }
+    return {**given, **read}
+
+
+def _secret(name: str, file: Path) -> str:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError as error:
+        raise StartRefused(
+            f"{name} can't be used: reading {file}: {error.strerror}. Name a file that this service's user can read."
+        ) from None
+    except ValueError:
+        lines = []
+    if len(lines) != 1 or lines[0].strip() == "":  # an empty token would open the service to everyone
+        raise StartRefused(f"{name} can't be used: {file} must hold the secret as its only line.")
+    return lines[0]
 
 
 def _sentences(error: ValidationError) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,11 @@ class DataDirectory:
 
     path: Path
     owner: str
+
+    @property
+    def title(self) -> str:
+        """The owner, and where it is, for people."""
+        return f"{self.path} on {socket.gethostname()} ({self.owner})"
 
     @property
     def runs(self) -> Path:
@@ -56,9 +63,10 @@ def open_data_directory(path: Path) -> Iterator[DataDirectory]:
         try:
             directory = _open(path, stack)
         except OSError as error:
+            remedy = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Correct its permissions"
             raise StartRefused(
-                f"The data directory {path} can't be used: {error.strerror}. Correct its permissions, or set "
-                "STACKCAST_DATA_DIR to another one."
+                f"The data directory {path} can't be used: {error.strerror}. {remedy}, or set STACKCAST_DATA_DIR to "
+                "another one."
             ) from error
         yield directory
 

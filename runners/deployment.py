@@ -16,9 +16,10 @@ from graphql_api.domain.manifest import parse, stack_input
 from graphql_api.domain.records import Failure, FailureKind, StackFqdn, StackUpdateId, Tail
 from runners import pulumi
 from runners.engine import read_report
-from runners.lock import StackLock
+from runners.lock import StackLock, Suspect
 from runners.outcome import Outcome, Words
 from runners.output import read_tail
+from runners.process import identify
 from runners.pulumi import PulumiSettings
 from runners.runs import Command, CommandEnd, Run
 from runners.toolchain import PulumiCli
@@ -162,7 +163,7 @@ class _Deployment:
         """
         holders = words.lock_holders()
         ours = await asyncio.to_thread(self.lock.suspects)
-        if not holders or not holders <= ours or any(holder.hostname != socket.gethostname() for holder in holders):
+        if not holders or not holders <= ours or any(map(_may_live, holders)):
             return False
         _log.warning("removing the lock that a dead run left on %s", self.task.stack)
         removed = await self._execute("cancel", pulumi.cancel(self.cli, self.task.stack), HOUSEKEEPING_LIMIT)
@@ -186,6 +187,17 @@ class _Deployment:
         return words
 
 
+def _may_live(holder: Suspect) -> bool:
+    """True unless it ran on this host and no Pulumi has its pid now; in a container pids are soon used again."""
+    if holder.hostname != socket.gethostname():
+        return True
+    try:
+        name = Path(f"/proc/{holder.pid}/comm").read_text()
+    except OSError:  # gone
+        return False
+    return "pulumi" in name and identify(holder.pid) is not None
+
+
 def read_words(end: CommandEnd) -> Words:
     """Read what a finished command left in its files. Blocking."""
     return Words(
@@ -197,10 +209,11 @@ def read_words(end: CommandEnd) -> Words:
 
 
 def _note_suspects(run: Run, lock: StackLock, words: Words) -> None:
-    if not words.end.clean:
+    """Who may have left Pulumi's lock: this command too when it ended by itself, as it may have failed to remove it."""
+    if words.report.summarized and (last := run.command_identities()[-1:]):
+        lock.suspect_only(socket.gethostname(), last[0].pid)  # its engine ran, so it had the lock, and no other is left
+    elif not words.end.clean:
         suspect_all(run, lock)
-    elif words.report.summarized:  # the engine has run and ended, so it had the lock and has let go of it
-        lock.clear_suspects()
 
 
 def suspect_all(run: Run, lock: StackLock) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
-from graphql_api.domain.records import StackOutput
+from graphql_api.domain.records import Diagnostic, StackOutput
 
 #: Longer lines of the event log are not parsed: no error message and no set of outputs is that long.
 LINE_LIMIT = 8 * 1024 * 1024
@@ -22,7 +22,12 @@ ERROR_LENGTH = 2000
 _SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"  # noqa: S105 (a public constant)
 _STACK_TYPE = "pulumi:pulumi:Stack"
 #: Only lines with one of these are parsed; a chatty program's log lines are passed over.
-_TELLING = (b'"resOutputsEvent"', b'"resOpFailedEvent"', b'"severity":"error"', b'"info#err"', b'"summaryEvent"')
+_TELLING = (
+    *(b'"resOutputsEvent"', b'"resOpFailedEvent"', b'"severity":"error"', b'"info#err"', b'"summaryEvent"'),
+    b'"stdoutEvent"',
+)
+#: The engine's own words when a signal tells it to stop.
+_CANCELLING = "received; cancelling."
 
 
 class _Line(BaseModel):
@@ -49,6 +54,10 @@ class _Diagnostic(_Line):
     urn: str | None = None
 
 
+class _Stdout(_Line):
+    message: str = ""
+
+
 class _Summary(_Line):
     result: str | None = None
 
@@ -59,6 +68,7 @@ class EngineEvent(_Line):
     res_outputs_event: _Resource | None = None
     res_op_failed_event: _Resource | None = None
     diagnostic_event: _Diagnostic | None = None
+    stdout_event: _Stdout | None = None
     summary_event: _Summary | None = None
 
 
@@ -67,23 +77,27 @@ class EngineReport:
     """What the event log says of a run; all empty when the engine never started.
 
     ``errors`` are the messages of the first ERRORS_KEPT error diagnostics, ``program_errors`` what the program wrote
-    to its standard error beginning with ``Error``, which is all that some language hosts leave behind.
+    to its standard error beginning with ``Error``, which is all that some language hosts leave behind;
+    ``diagnostics`` are the same, in this order, with the resources that they are about. ``signalled`` is true when a
+    signal told the engine to stop, whoever sent it.
     """
 
     stack_outputs: tuple[StackOutput, ...] = ()
     failed_resources: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     program_errors: tuple[str, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
     summarized: bool = False
+    signalled: bool = False
 
 
 def read_report(path: Path) -> EngineReport:
     """Read an event log of any length with bounded memory. A missing or damaged one gives what could be read."""
     outputs: tuple[StackOutput, ...] = ()
     failed: list[str] = []
-    errors: list[str] = []
-    program_errors: list[str] = []
-    summarized = False
+    errors: list[Diagnostic] = []
+    program_errors: list[Diagnostic] = []
+    summarized = signalled = False
     for event in _events(path):
         if event.res_outputs_event and event.res_outputs_event.metadata.type == _STACK_TYPE:
             outputs = _stack_outputs(event.res_outputs_event.metadata.new)
@@ -91,15 +105,25 @@ def read_report(path: Path) -> EngineReport:
             failed.append(event.res_op_failed_event.metadata.urn)
         elif event.diagnostic_event:
             _keep_error(event.diagnostic_event, errors, program_errors)
+        elif event.stdout_event:
+            signalled = signalled or _CANCELLING in event.stdout_event.message
         summarized = summarized or event.summary_event is not None
-    return EngineReport(outputs, tuple(failed[:ERRORS_KEPT]), tuple(errors), tuple(program_errors), summarized)
+    return EngineReport(
+        stack_outputs=outputs,
+        failed_resources=tuple(failed[:ERRORS_KEPT]),
+        errors=tuple(error.message for error in errors),
+        program_errors=tuple(error.message for error in program_errors),
+        diagnostics=(*errors, *program_errors),
+        summarized=summarized,
+        signalled=signalled,
+    )
 
 
-def _keep_error(diagnostic: _Diagnostic, errors: list[str], program_errors: list[str]) -> None:
+def _keep_error(diagnostic: _Diagnostic, errors: list[Diagnostic], program_errors: list[Diagnostic]) -> None:
     message = diagnostic.message.strip()[:ERROR_LENGTH]
     kept = errors if diagnostic.severity == "error" else program_errors if message.startswith("Error") else None
     if kept is not None and len(kept) < ERRORS_KEPT:
-        kept.append(message)
+        kept.append(Diagnostic(message, (diagnostic.urn or "")[:ERROR_LENGTH] or None))
 
 
 def _events(path: Path) -> Iterator[EngineEvent]:

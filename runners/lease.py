@@ -10,12 +10,15 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from graphql_api.domain.errors import StoreUnavailable
+from graphql_api.domain.errors import StartRefused, StoreUnavailable
 from graphql_api.domain.ports import Claims
-from graphql_api.domain.records import Claim, StackFqdn, StackUpdateId, utc_now
+from graphql_api.domain.records import Claim, StackFqdn, StackUpdateId, new_id, utc_now
 
 #: How long a claim holds without being renewed. It is renewed at half of that.
 LEASE = timedelta(seconds=30)
+
+#: What the one service that works on a database claims there. No stack has this name: theirs have two slashes.
+THE_SERVICE = StackFqdn("the service")
 
 _log = logging.getLogger("stackcast.worker")
 
@@ -50,6 +53,37 @@ async def claim_stack(claims: Claims, stack: StackFqdn, update_id: StackUpdateId
 
 
 @asynccontextmanager
+async def the_only_service(claims: Claims, owner: str) -> AsyncIterator[Lease]:
+    """Be the only service on this database until leaving; ``owner`` names the data directory, for people too.
+
+    A crashed service with the same owner is succeeded at once, one with another when its claim has expired. Raises
+    StartRefused until then. May raise StoreUnavailable.
+    """
+    claim = await claim_stack(claims, THE_SERVICE, StackUpdateId(new_id(utc_now())), owner)
+    if claim is None:
+        raise StartRefused(await _taken(claims))
+    lease = Lease(claim)
+    renewal = asyncio.create_task(_renew(claims, lease), name="renew the service")
+    try:
+        yield lease
+    finally:
+        # However we leave, our deployments have ended by now, or are left to the next life of this data directory.
+        renewal.cancel()
+        await asyncio.wait([renewal])
+        if not lease.lost:
+            await _end(claims, lease.claim)
+
+
+async def _taken(claims: Claims) -> str:
+    current = await claims.current(THE_SERVICE)
+    holder, until = (current.owner, f"{current.expires_at:%H:%M:%S} UTC") if current else ("another one", "a while")
+    return (
+        f"Another stackcast works on this database: {holder}. Stop it, or set STACKCAST_DATABASE_URL to another "
+        f"database. If it has crashed, start again with its data directory, or wait until {until}, when its claim ends."
+    )
+
+
+@asynccontextmanager
 async def held(claims: Claims, claim: Claim) -> AsyncIterator[Lease]:
     """Keep the claim alive until leaving, then end it; when cancelled, leave it to expire."""
     lease = Lease(claim)
@@ -68,20 +102,15 @@ async def held(claims: Claims, claim: Claim) -> AsyncIterator[Lease]:
 
 
 async def _renew(claims: Claims, lease: Lease) -> None:
-    clock = asyncio.get_running_loop().time
-    renewed = clock()
     while not lease.lost:
         await asyncio.sleep(LEASE.total_seconds() / 2)
-        # The lease is measured from before the renewal is sent: the store may take its time with it.
-        before = clock()
         try:
             lease.claim = replace(lease.claim, expires_at=utc_now() + LEASE)
             await claims.renew(lease.claim, lease.claim.expires_at)
-            if before - renewed > LEASE.total_seconds():
-                # It had expired: somebody may have claimed the stack until the renewal arrived, and so we look after.
-                current = await claims.current(lease.claim.stack)
-                lease.lost = current is not None and current.nonce != lease.claim.nonce
-            renewed = before
+            # Somebody may have claimed the stack until the renewal arrived, because it came late or because the clock
+            # of one of us was set: the clocks of two hosts say nothing about who is right, the higher epoch does.
+            current = await claims.current(lease.claim.stack)
+            lease.lost = current is not None and current.nonce != lease.claim.nonce
         except StoreUnavailable as error:
             _log.warning("the claim on %s could not be renewed: %s", lease.claim.stack, error)
 

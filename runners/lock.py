@@ -11,10 +11,14 @@ from typing import NamedTuple, Self
 
 
 class Suspect(NamedTuple):
-    """A Pulumi process that did not end cleanly and so may have left Pulumi's own lock on the stack."""
+    """A Pulumi process of ours that may have left Pulumi's own lock on the stack."""
 
     hostname: str
     pid: int
+
+
+#: Room for some fifty suspects, taken before anything runs: once the disk is full they can still be written down.
+_ROOM = 4096
 
 
 class StackLock:
@@ -31,21 +35,29 @@ class StackLock:
 
     @classmethod
     def of_stack(cls, locks_dir: Path, fqdn: str) -> Self:
-        """Return the lock of the stack with this name, which may hold characters that no file name can."""
-        return cls(locks_dir / f"{sha256(fqdn.encode()).hexdigest()}.lock")
+        """Return the lock of the stack with this name, which may hold characters that no file name can.
+
+        Names that differ only by case have one lock: where Pulumi's backend does not tell them apart, they are one.
+        """
+        return cls(locks_dir / f"{sha256(fqdn.casefold().encode()).hexdigest()}.lock")
 
     @property
     def held(self) -> bool:
         return self._descriptor is not None
 
     def try_acquire(self) -> bool:
-        """Take the lock if nobody has it; False when something of a run still lives. RuntimeError when we have it."""
+        """Take the lock if nobody has it; False when something of a run still lives. RuntimeError when we have it.
+
+        OSError where the file can't be made, or where no room is left to write in it.
+        """
         if self.held:
             raise RuntimeError("This StackLock is held already; release it first.")
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_size < _ROOM:
+                os.posix_fallocate(descriptor, 0, _ROOM)
         except BlockingIOError:
             os.close(descriptor)
             return False
@@ -78,22 +90,22 @@ class StackLock:
     def suspects(self) -> frozenset[Suspect]:
         """Return the processes that may have left Pulumi's lock; needs no lock. Unreadable content accuses nobody."""
         try:
-            entries = json.loads(self.path.read_bytes())
+            entries = json.loads(self.path.read_bytes().rstrip(b"\0 "))
             return frozenset(Suspect(hostname=entry["hostname"], pid=entry["pid"]) for entry in entries)
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return frozenset()
 
     def suspect(self, hostname: str, pid: int) -> None:
-        """Remember a process that did not end cleanly; needs the lock."""
+        """Remember a process that may have left Pulumi's lock; needs the lock."""
         self._write(self.suspects() | {Suspect(hostname, pid)})
 
-    def clear_suspects(self) -> None:
-        """Forget them all, once Pulumi's lock is known to be gone; needs the lock."""
-        self._write(frozenset())
+    def suspect_only(self, hostname: str, pid: int) -> None:
+        """Forget all others, once this process has had Pulumi's lock, and so no other is left; needs the lock."""
+        self._write(frozenset({Suspect(hostname, pid)}))
 
     def _write(self, suspects: frozenset[Suspect]) -> None:
-        # In place: a new file under this name would be another lock.
-        content = json.dumps([suspect._asdict() for suspect in sorted(suspects)]).encode()
+        # In place: a new file under this name would be another lock. And never shorter, which would give up room.
+        content = json.dumps([suspect._asdict() for suspect in sorted(suspects)]).encode().ljust(_ROOM)
         descriptor = self.fileno()
         os.ftruncate(descriptor, os.pwrite(descriptor, content, 0))
         os.fsync(descriptor)

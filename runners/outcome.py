@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from graphql_api.domain.records import Failure, FailureKind, StackOutput, Tail
-from runners.engine import EngineReport
+from graphql_api.domain.records import Diagnostic, Failure, FailureKind, StackOutput, Tail
+from runners.engine import ERRORS_KEPT, EngineReport
 from runners.lock import Suspect
 from runners.runs import CommandEnd, Reason, Stage
 
@@ -87,9 +87,16 @@ _SAYINGS = (
         retryable=True,
         in_diagnostics=True,
     ),
+    _Saying(
+        "no space left on device",
+        FailureKind.INTERNAL,
+        "A disk is full: {said} Free some space where the service keeps its data, then deploy again.",
+        retryable=True,
+    ),
 )
 _LOCK_HOLDER = re.compile(r"created by [^\s@]+@(?P<host>\S+) \(pid (?P<pid>\d+)\)")
 _NO_STACK = re.compile(r"no stack named '[^']*' found")
+_PLUGIN_GONE = "error reading from server: EOF"
 _NOISE = ("update failed", "update canceled")
 
 
@@ -105,7 +112,14 @@ class Outcome:
 
     def without(self, secrets: frozenset[str]) -> Outcome:
         """The same with every secret value replaced wherever it was printed."""
-        failure = self.failure and replace(self.failure, message=_hide(self.failure.message, secrets))
+        failure = self.failure and replace(
+            self.failure,
+            message=_hide(self.failure.message, secrets),
+            diagnostics=tuple(
+                Diagnostic(_hide(it.message, secrets), it.urn and _hide(it.urn, secrets))
+                for it in self.failure.diagnostics
+            ),
+        )
         return replace(
             self,
             failure=failure,
@@ -144,7 +158,7 @@ class Words:
         """What the command's end means for a deployment that could run for ``timeout``."""
         returncode = self.end.returncode
         exit_code = returncode if returncode is not None and returncode >= 0 else None
-        failure = None if returncode == 0 else self._failure(timeout)
+        failure = None if returncode == 0 else replace(self._failure(timeout), diagnostics=self._diagnostics())
         return Outcome(failure, exit_code, self.report.stack_outputs, self.stdout, self.stderr)
 
     def _failure(self, timeout: timedelta) -> Failure:
@@ -165,7 +179,11 @@ class Words:
         if self.end.error is not None:
             kind = FailureKind.PULUMI_NOT_FOUND if self.end.errno == errno.ENOENT else FailureKind.INTERNAL
             return Failure(kind, self.end.error, retryable=self.end.errno is None)
-        return self._said() or self._reported() or self._unexplained()
+        return self._said() or self._signalled() or self._reported() or self._unexplained()
+
+    def _diagnostics(self) -> tuple[Diagnostic, ...]:
+        telling = [it for it in self.report.diagnostics if not it.message.startswith(_NOISE)]
+        return tuple(telling[:ERRORS_KEPT])
 
     def _said(self) -> Failure | None:
         on_stderr = self.stderr.text.splitlines()
@@ -184,9 +202,24 @@ class Words:
             return f"the lock is held by {', '.join(named)}."
         return said if said.endswith((".", "!")) else said + "."
 
-    def _reported(self) -> Failure | None:
+    def _signalled(self) -> Failure | None:
+        """The failure of a run that somebody else told to stop; where it was us, that has been said before."""
+        return _interrupted("", self._told()) if self.report.signalled else None
+
+    def _told(self) -> str:
         telling = [message for message in self.report.errors if not message.startswith(_NOISE)]
-        told = " ".join(telling or self.report.program_errors)
+        return " ".join(telling or self.report.program_errors)
+
+    def _reported(self) -> Failure | None:
+        told = self._told()
+        if _PLUGIN_GONE in told:
+            return Failure(
+                FailureKind.PROGRAM_ERROR,
+                "A plugin of Pulumi, the program's language host or a provider, ended in the middle of its work. Where "
+                "something killed it, such as a lack of memory, deploy again; where it crashed, the output says why. "
+                f"{told}",
+                retryable=True,
+            )
         if self.report.failed_resources:
             names = ", ".join(urn.rpartition("::")[2] for urn in self.report.failed_resources)
             return Failure(
@@ -199,15 +232,18 @@ class Words:
     def _unexplained(self) -> Failure:
         returncode = self.end.returncode
         if returncode is not None and returncode < 0:
-            return Failure(
-                FailureKind.INTERRUPTED,
-                f"Something outside the service ended Pulumi by signal {-returncode}, such as an operator or a lack "
-                "of memory. Deploy again; Pulumi goes on from what is there.",
-                retryable=True,
-            )
+            return _interrupted(f" by signal {-returncode}")
         last = next((line for line in reversed(self.stderr.text.splitlines()) if line.strip()), None)
         said = f"it said: {last.strip()}" if last else "it gave no reason; its output may tell more."
         return Failure(FailureKind.PROGRAM_ERROR, f"Pulumi ended with status {returncode} and {said}")
+
+
+def _interrupted(how: str, told: str = "") -> Failure:
+    message = (
+        f"Something outside the service ended Pulumi{how}, such as an operator or a lack of memory. Deploy again; "
+        f"Pulumi goes on from what is there. {told}"
+    )
+    return Failure(FailureKind.INTERRUPTED, message.strip(), retryable=True)
 
 
 def _hide(text: str, secrets: frozenset[str]) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from graphql_api.domain.errors import RevisionConflict, StoreUnavailable
-from graphql_api.domain.ports import UpdateStore, Wakeups
+from graphql_api.domain.ports import UPDATES_TOPIC, UpdateStore, Wakeups
 from graphql_api.domain.records import StackUpdate, output_json, utc_now
 from runners.lease import Lease
 from runners.outcome import Outcome
@@ -41,11 +41,16 @@ class Record:
         """Put ``update``, one revision newer, in the place of the record."""
         await persistently(lambda: self._save(update, output))
         self.update = update
-        await self._wakeups.announce(update.id)
+        for topic in (update.id, UPDATES_TOPIC):
+            await self._wakeups.announce(topic)
+
+    def now(self) -> datetime:
+        """The time, never before the record's last change, even when the clock was set back meanwhile."""
+        return max(utc_now(), self.update.updated_at)
 
     async def finish(self, outcome: Outcome) -> None:
         """Write the outcome."""
-        now = utc_now()
+        now = self.now()
         if outcome.failure is None:
             ended = self.update.succeeded(now, outcome.exit_code or 0, outcome.stack_outputs)
         else:

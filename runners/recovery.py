@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from graphql_api.domain.ports import Cursor, StackUpdateFilter, UpdateStore
+from graphql_api.domain.ports import Cursor, Slice, StackUpdateFilter, UpdateHistory, UpdateStore
 from graphql_api.domain.records import Failure, FailureKind, Phase, StackUpdate, StackUpdateId, Status
 from runners.deployment import suspect_all
 from runners.lock import StackLock
@@ -30,9 +30,9 @@ _LOST = Failure(
 _log = logging.getLogger("stackcast.recovery")
 
 
-async def unsettled(updates: UpdateStore, runs: Path) -> AsyncIterator[StackUpdate]:
+async def unsettled(updates: UpdateStore, history: UpdateHistory, runs: Path) -> AsyncIterator[StackUpdate]:
     """Every update that an earlier life had begun and not finished, and every ended one whose run is still there."""
-    async for update in _in_progress(updates):
+    async for update in _in_progress(history):
         if update.phase is not Phase.QUEUED:
             yield update
     for run in await asyncio.to_thread(Run.leftovers, runs):
@@ -62,13 +62,13 @@ def outcome_after_loss(found: Outcome | None) -> Outcome:
     return found if found.failure is None else replace(found, failure=_LOST)
 
 
-async def _in_progress(updates: UpdateStore) -> AsyncIterator[StackUpdate]:
+async def _in_progress(history: UpdateHistory) -> AsyncIterator[StackUpdate]:
     where = StackUpdateFilter(statuses=frozenset({Status.IN_PROGRESS}))
-    after: Cursor | None = None
+    slice_ = Slice(_PAGE)
     while True:
-        page = await persistently(lambda after=after: updates.page(_PAGE, after, where))  # type: ignore[misc]
+        page = await persistently(lambda slice_=slice_: history.page(slice_, where))  # type: ignore[misc]
         for update in page:
             yield update
         if len(page) < _PAGE:
             return
-        after = Cursor(page[-1].created_at, page[-1].id)
+        slice_ = Slice(_PAGE, after=Cursor(page[-1].created_at, page[-1].id))

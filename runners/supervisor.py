@@ -35,6 +35,7 @@ KILL_LIMIT = 10.0  # seconds for a command to be gone after SIGKILL; longer only
 SWEEP_LIMIT = 10.0  # seconds for everything that it left behind
 WRITE_ATTEMPTS = 50
 WRITE_PAUSE = 0.2  # seconds
+RESERVE = 64 * 1024  # bytes, kept free for the record of the end
 EVENTS_TAIL = 64 * 1024  # bytes; the lines that say "finishing" have a few hundred
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -57,6 +58,8 @@ def run(directory: Path) -> dict[str, Any]:
     wake = catch_signals()
     become_subreaper()
     spec = json.loads((directory / "spec.json").read_bytes())
+    with open(os.open(directory / "reserve", os.O_WRONLY | os.O_CREAT, 0o600), "wb") as reserve:
+        reserve.write(bytes(RESERVE))
     command, go, failure = fork_command(spec, directory)
     pidfd = os.pidfd_open(command)
     write_durably(directory / "pids.json", identities(command))
@@ -273,6 +276,7 @@ def write_stubbornly(path: Path, content: dict[str, Any], attempts: int = WRITE_
         try:
             write_durably(path, content)
         except OSError:
+            path.with_name("reserve").unlink(missing_ok=True)  # now is the time for it
             traceback.print_exc()
             time.sleep(WRITE_PAUSE)
         else:

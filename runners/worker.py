@@ -11,17 +11,18 @@ from datetime import timedelta
 from pathlib import Path
 
 from graphql_api.domain.errors import StackcastError
-from graphql_api.domain.ports import QUEUE_TOPIC, Claims, UpdateStore, Wakeups
-from graphql_api.domain.records import Claim, Failure, FailureKind, StackFqdn, StackUpdate, StackUpdateId, utc_now
+from graphql_api.domain.ports import QUEUE_TOPIC, Claims, UpdateHistory, UpdateStore, Wakeups
+from graphql_api.domain.records import Claim, Failure, FailureKind, StackFqdn, StackUpdate, StackUpdateId
 from runners import recovery
 from runners.deployment import Deployer, Task
-from runners.lease import claim_stack, held
+from runners.lease import Lease, claim_stack, held
 from runners.lock import StackLock
 from runners.outcome import Outcome
 from runners.record import PAUSE, LeaseLost, Record, persistently
 from runners.runs import Run
 
 _BROKEN = Failure(FailureKind.INTERNAL, "The service failed while deploying; its log says more. Deploy again.", True)
+_REPLACED = "another service took over this database; nothing is started here any more. Stop this service."
 
 _log = logging.getLogger("stackcast.worker")
 
@@ -41,26 +42,42 @@ class Worker:
     """Works on queued stack updates: one at a time on each stack, so many in all, the rest in order."""
 
     def __init__(
-        self, updates: UpdateStore, claims: Claims, wakeups: Wakeups, deployer: Deployer, settings: WorkerSettings
+        self,
+        updates: UpdateStore,
+        history: UpdateHistory,
+        claims: Claims,
+        wakeups: Wakeups,
+        deployer: Deployer,
+        settings: WorkerSettings,
+        service: Lease,
     ) -> None:
         self._updates = updates
+        self._history = history
         self._claims = claims
         self._wakeups = wakeups
         self._deployer = deployer
         self._settings = settings
+        self._service = service
         self._busy: set[StackFqdn] = set()
         self._runs: dict[StackUpdateId, Run] = {}
         self._at_work = 0
         self._stopping = False
         self._idle = asyncio.Event()
 
+    @property
+    def at_work(self) -> int:
+        """How many deployments are in hand now."""
+        return self._at_work
+
     async def run(self) -> None:
         """Work until asked to stop and the last deployment has ended; first settle what an earlier life left."""
         async with self._wakeups.listen(QUEUE_TOPIC) as wakeup, asyncio.TaskGroup() as tasks:
             await self._settle_leftovers(tasks)
-            while not self._stopping:
+            while not (self._stopping or self._service.lost):
                 if not await self._start_next(tasks):
                     await wakeup.wait(PAUSE)
+            if self._service.lost:
+                _log.error(_REPLACED)
         self._idle.set()
 
     async def stop(self, grace: timedelta) -> bool:
@@ -106,32 +123,39 @@ class Worker:
         lock = StackLock.of_stack(self._settings.locks, stack)
         try:
             async with self._claimed(update, stack) as record:
-                await _acquire(lock, update)
+                try:
+                    await _acquire(lock, update)
+                except OSError as error:
+                    await record.finish(_refused(error))
+                    return
                 with lock:
                     await self._deploy(record, stack, lock)
         except LeaseLost as loss:
             _log.warning("%s: %s", update.id, loss)
         except Exception:  # a boundary: one deployment's trouble is not the others'
             _log.exception("%s: recording; the next start settles it", update.id)
+            await asyncio.sleep(PAUSE.total_seconds())  # it may be queued still, and be taken again at once
         finally:
             self._at_work -= 1
             await self._free(stack)
 
     async def _deploy(self, record: Record, stack: StackFqdn, lock: StackLock) -> None:
-        await record.save(record.update.started(utc_now()))
+        await record.save(record.update.started(record.now()))
+        run = Run(self._settings.runs / record.update.id)
         try:
             outcome = await self._execute(record, stack, lock)
         except LeaseLost:
             raise
-        except Exception:  # a boundary: whatever went wrong, such as a full disk, the record says so
+        except Exception as error:  # a boundary: whatever went wrong, such as a full disk, the record says so
             _log.exception("%s: deploying", record.update.id)
-            outcome = Outcome(_BROKEN)
+            await recovery.end_run(run, lock, self._settings.graces)
+            outcome = _refused(error) if isinstance(error, OSError) else Outcome(_BROKEN)
         await record.finish(outcome)
-        await Run(self._settings.runs / record.update.id).remove()
+        await run.remove()
 
     async def _execute(self, record: Record, stack: StackFqdn, lock: StackLock) -> Outcome:
         async def on_running() -> None:
-            await record.save(record.update.running(utc_now()))
+            await record.save(record.update.running(record.now()))
 
         manifest = await persistently(lambda: self._updates.manifest(record.update.id))
         task = Task(record.update.id, stack, manifest or "", record.update.timeout, self._settings.graces)
@@ -143,7 +167,7 @@ class Worker:
             del self._runs[record.update.id]
 
     async def _settle_leftovers(self, tasks: asyncio.TaskGroup) -> None:
-        async for update in recovery.unsettled(self._updates, self._settings.runs):
+        async for update in recovery.unsettled(self._updates, self._history, self._settings.runs):
             # Records that other programs wrote name no stack; each then stands for itself.
             stack = update.stack_fqdn or StackFqdn(f"stack update {update.id}")
             self._busy.add(stack)
@@ -184,8 +208,23 @@ class Worker:
         await self._wakeups.announce(QUEUE_TOPIC)
 
 
+def _refused(error: OSError) -> Outcome:
+    """The operating system's own word: a full disk, a directory that can't be written."""
+    message = (
+        f"The service could not use its data directory: {error.strerror or error}. Free some space or correct its "
+        "permissions, then deploy again."
+    )
+    return Outcome(Failure(FailureKind.INTERNAL, message, retryable=True))
+
+
 async def _acquire(lock: StackLock, update: StackUpdate) -> None:
-    """Take the stack's lock, which something that an earlier run started may still hold."""
+    """Take the stack's lock, which something that an earlier run started may still hold, or, where two stacks' names
+    differ only by case, the other one's deployment.
+    """
     while not await asyncio.to_thread(lock.try_acquire):
-        _log.warning("%s waits: something that an earlier run started on %s still runs", update.id, update.stack_fqdn)
+        _log.warning(
+            "%s waits: something that was started on %s, or on a stack whose name differs from it only by case, still "
+            "runs",
+            *(update.id, update.stack_fqdn),
+        )
         await asyncio.sleep(PAUSE.total_seconds())

@@ -120,7 +120,7 @@ MAY_KNOW = {
     "graphql_api/adapters/": ["graphql_api.domain", "graphql_api.adapters"],
     "graphql_api/settings.py": ["graphql_api.domain"],
     "graphql_api/client.py": ["graphql_api.domain"],
-    "graphql_api/demo.py": ["graphql_api.domain", "graphql_api.client"],
+    "graphql_api/demo.py": [f"graphql_api.{part}" for part in ("domain", "client", "terminal")],
     "runners/supervisor.py": [],
     "runners/process.py": [],
     "runners/modules/": [],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from graphql_api.adapters.in_process import InProcessWakeups
 from graphql_api.domain.errors import StartRefused
-from graphql_api.domain.ports import Claims, ResourceStore, UpdateStore, Wakeups
+from graphql_api.domain.ports import Claims, ResourceStore, UpdateHistory, UpdateStore, Wakeups
 
 _SQLITE = "sqlite:///"
 _MONGODB = ("mongodb://", "mongodb+srv://")
@@ -22,6 +22,7 @@ class Backends:
 
     resources: ResourceStore
     updates: UpdateStore
+    history: UpdateHistory
     claims: Claims
     wakeups: Wakeups
     ping: Callable[[], Awaitable[None]]
@@ -47,18 +48,39 @@ def open_backends(database_url: str, limit: timedelta = timedelta(seconds=5)) ->
 
 @asynccontextmanager
 async def _open_sqlite(path: Path | None, limit: timedelta) -> AsyncIterator[Backends]:
-    from graphql_api.adapters.sqlite import SqliteClaims, SqliteResources, SqliteUpdates, open_sqlite
+    from graphql_api.adapters.sqlite import open_sqlite
+    from graphql_api.adapters.sqlite_claims import SqliteClaims
+    from graphql_api.adapters.sqlite_history import SqliteHistory
+    from graphql_api.adapters.sqlite_resources import SqliteResources
+    from graphql_api.adapters.sqlite_updates import SqliteUpdates
 
     async with open_sqlite(path, limit) as database:
-        stores = (SqliteResources(database), SqliteUpdates(database), SqliteClaims(database))
-        yield Backends(*stores, InProcessWakeups(), database.ping)
+        yield Backends(
+            resources=SqliteResources(database),
+            updates=SqliteUpdates(database),
+            history=SqliteHistory(database),
+            claims=SqliteClaims(database),
+            wakeups=InProcessWakeups(),
+            ping=database.ping,
+        )
 
 
 @asynccontextmanager
 async def _open_mongo(url: str, limit: timedelta) -> AsyncIterator[Backends]:
     # Imported only when it is used: the driver takes longer to load than all the rest of a start with SQLite.
-    from graphql_api.adapters.mongo import MongoClaims, MongoResources, MongoUpdates, open_mongo
+    from graphql_api.adapters.mongo import open_mongo
+    from graphql_api.adapters.mongo_claims import MongoClaims
+    from graphql_api.adapters.mongo_resources import MongoResources
+    from graphql_api.adapters.mongo_schema import prepare
+    from graphql_api.adapters.mongo_updates import MongoHistory, MongoUpdates
 
     async with open_mongo(url, limit) as database:
-        stores = (MongoResources(database), MongoUpdates(database), MongoClaims(database))
-        yield Backends(*stores, InProcessWakeups(), database.ping)
+        await prepare(database)
+        yield Backends(
+            resources=MongoResources(database),
+            updates=MongoUpdates(database),
+            history=MongoHistory(database),
+            claims=MongoClaims(database),
+            wakeups=InProcessWakeups(),
+            ping=database.ping,
+        )

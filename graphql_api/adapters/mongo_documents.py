@@ -1,10 +1,13 @@
 """What a MongoDB database of ours looks like: records as documents, without their ``_id``.
 
-An update that the Go backend wrote has only ``cloud_resource_id``, ``status``, ``output`` and its two times.
+An update that the Go backend wrote has only ``cloud_resource_id``, ``status``, ``output`` and its two times, until
+a start of ours has added ``operation`` and the ``stack_fqdn`` that its output tells.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -12,12 +15,14 @@ from typing import Any
 
 from graphql_api.adapters.stored import failure_text, outputs_text, read_failure, read_outputs
 from graphql_api.domain.errors import StoreRefused
-from graphql_api.domain.ports import StackUpdateFilter
+from graphql_api.domain.ports import DeletedResource
 from graphql_api.domain.records import (
     Claim,
     CloudResource,
     CloudResourceId,
+    Operation,
     Phase,
+    StackFqdn,
     StackUpdate,
     StackUpdateId,
     Status,
@@ -26,6 +31,7 @@ from graphql_api.domain.records import (
 Document = dict[str, Any]
 
 _FOREIGN_TIMEOUT = timedelta(seconds=600)  # the time that the Go backend gave
+_STACK = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*){2}")
 
 
 def resource_document(resource: CloudResource) -> Document:
@@ -51,19 +57,21 @@ def read_resource(document: Document) -> CloudResource:
         )
 
 
-def updates_filter(where: StackUpdateFilter) -> Document:
-    document: Document = {}
-    if where.cloud_resource_id is not None:
-        document["cloud_resource_id"] = where.cloud_resource_id
-    if where.statuses is not None:
-        document["status"] = {"$in": [status.value for status in where.statuses]}
-    return document
+def deleted_document(deleted: DeletedResource) -> Document:
+    return {**resource_document(deleted.resource), "deleted_at": _stored_time(deleted.deleted_at)}
+
+
+def read_deleted(document: Document) -> DeletedResource:
+    """Raises StoreRefused when the document is no deleted cloud resource."""
+    with _understood(document, "deleted cloud resource"):
+        return DeletedResource(read_resource(document), _read_time(document["deleted_at"]))
 
 
 def update_document(update: StackUpdate) -> Document:
     return {
         "cloud_resource_id": update.cloud_resource_id,
         "stack_fqdn": update.stack_fqdn,
+        "operation": update.operation.value,
         "timeout_seconds": update.timeout // timedelta(milliseconds=1) / 1000,
         "created_at": _stored_time(update.created_at),
         "updated_at": _stored_time(update.updated_at),
@@ -90,6 +98,7 @@ def read_update(document: Document) -> StackUpdate:
             timeout=timedelta(seconds=document.get("timeout_seconds", _FOREIGN_TIMEOUT.total_seconds())),
             created_at=_read_time(document["created_at"]),
             updated_at=_read_time(document["updated_at"]),
+            operation=Operation(document.get("operation") or Operation.UPDATE),
             status=status,
             phase=Phase(document.get("phase", foreign_phase)),
             revision=document.get("revision", 1),
@@ -101,9 +110,19 @@ def read_update(document: Document) -> StackUpdate:
         )
 
 
+def told_stack(output: object) -> StackFqdn | None:
+    """The stack that an output of the Go backend tells; None when it tells none that could be one."""
+    try:
+        told = json.loads(output) if isinstance(output, str) else None
+    except ValueError:
+        return None
+    fqdn = told.get("stack_fqdn") if isinstance(told, dict) else None
+    return StackFqdn(fqdn) if isinstance(fqdn, str) and _STACK.fullmatch(fqdn) else None
+
+
 def same_identity(one: Document, other: Document) -> bool:
     """Whether two documents are of one stack update, perhaps at different revisions."""
-    return all(one[field] == other[field] for field in ("cloud_resource_id", "stack_fqdn", "created_at"))
+    return all(one[field] == other[field] for field in ("cloud_resource_id", "stack_fqdn", "operation", "created_at"))
 
 
 def claim_key(claim: Claim) -> str:

@@ -10,26 +10,19 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from graphql_api.adapters import sqlite_rows as rows
-from graphql_api.adapters.sqlite_rows import MIGRATIONS, Migrations, Row
-from graphql_api.domain.errors import (
-    CloudResourceExists,
-    CloudResourceNotFound,
-    RevisionConflict,
-    StoreRefused,
-    StoreUnavailable,
-)
-from graphql_api.domain.ports import EVERY_UPDATE, Cursor, StackUpdateFilter
-from graphql_api.domain.records import Claim, CloudResource, CloudResourceId, StackFqdn, StackUpdate, StackUpdateId
+from graphql_api.adapters.sqlite_schema import MIGRATIONS, Migrations
+from graphql_api.domain.errors import StoreRefused, StoreUnavailable
 
 T = TypeVar("T")
+Row = tuple[Any, ...]
+Query = tuple[str, Row]
 
 _NEEDED_SQLITE = (3, 38)  # STRICT tables, and JSON functions in every build
 _SWITCH_ATTEMPTS = 100
@@ -69,7 +62,7 @@ async def open_sqlite(
 
 
 class SqliteDatabase:
-    """The database that SqliteResources, SqliteUpdates and SqliteClaims share."""
+    """The database that the stores share."""
 
     def __init__(self, path: Path | None, limit: timedelta, migrations: Migrations) -> None:
         self._path = path
@@ -98,7 +91,7 @@ class SqliteDatabase:
 
     async def row(self, sql: str, parameters: Sequence[str | int] = ()) -> Row | None:
         """The first row of the answer."""
-        return await self.read(lambda connection: _row(connection, sql, parameters))
+        return await self.read(lambda connection: first_row(connection, sql, parameters))
 
     async def rows(self, sql: str, parameters: Sequence[str | int] = ()) -> list[Row]:
         return await self.read(lambda connection: connection.execute(sql, parameters).fetchall())
@@ -170,130 +163,6 @@ class _Lane:
             self._connection = None
 
 
-class SqliteResources:
-    def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
-
-    async def insert(self, resource: CloudResource) -> None:
-        def insert(connection: sqlite3.Connection) -> None:
-            if connection.execute(rows.INSERT_RESOURCE, rows.resource_row(resource)).rowcount:
-                return
-            if _same_name(connection, resource) is None:
-                raise RevisionConflict(f"The id {resource.id} belongs to another cloud resource: take a new one.")
-
-        await self._database.write(insert)
-
-    async def replace(self, resource: CloudResource) -> None:
-        def replace(connection: sqlite3.Connection) -> None:
-            if connection.execute(rows.REPLACE_RESOURCE, (*rows.resource_row(resource), resource.id)).rowcount:
-                return
-            if _row(connection, rows.GET_RESOURCE, (resource.id,)):
-                _same_name(connection, resource)
-            raise CloudResourceNotFound(resource.id)
-
-        await self._database.write(replace)
-
-    async def get(self, id_: CloudResourceId) -> CloudResource | None:
-        row = await self._database.row(rows.GET_RESOURCE, (id_,))
-        return rows.read_resource(row) if row else None
-
-    async def find(self, kind: str, name: str) -> CloudResource | None:
-        row = await self._database.row(rows.FIND_RESOURCE, (kind, name))
-        return rows.read_resource(row) if row else None
-
-    async def page(self, first: int, after: Cursor | None = None) -> Sequence[CloudResource]:
-        return [rows.read_resource(row) for row in await self._database.rows(*rows.resources_page(first, after))]
-
-    async def count(self) -> int:
-        return await self._database.number(rows.COUNT_RESOURCES)
-
-
-class SqliteUpdates:
-    def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
-
-    async def insert(self, update: StackUpdate, manifest: str) -> None:
-        def insert(connection: sqlite3.Connection) -> None:
-            row = rows.update_row(update)
-            if connection.execute(rows.INSERT_UPDATE, (*row, manifest)).rowcount:
-                return
-            stored = _row(connection, rows.GET_UPDATE, (update.id,))
-            if stored is None or not rows.same_identity(stored, row):
-                raise RevisionConflict(f"The id {update.id} belongs to another stack update: take a new one.")
-
-        await self._database.write(insert)
-
-    async def save(self, update: StackUpdate, output: str | None = None) -> None:
-        def save(connection: sqlite3.Connection) -> None:
-            row = rows.update_row(update)
-            parameters = (*row, output, update.id, update.revision - 1)
-            if connection.execute(rows.SAVE_UPDATE, parameters).rowcount:
-                return
-            if _row(connection, rows.GET_UPDATE, (update.id,)) != row:
-                raise RevisionConflict(f"The stack update {update.id} has changed since it was read: read it again.")
-
-        await self._database.write(save)
-
-    async def get(self, id_: StackUpdateId) -> StackUpdate | None:
-        row = await self._database.row(rows.GET_UPDATE, (id_,))
-        return rows.read_update(row) if row else None
-
-    async def manifest(self, id_: StackUpdateId) -> str | None:
-        row = await self._database.row(rows.GET_MANIFEST, (id_,))
-        return row[0] if row else None
-
-    async def output(self, id_: StackUpdateId) -> str | None:
-        row = await self._database.row(rows.GET_OUTPUT, (id_,))
-        return row[0] if row else None
-
-    async def page(
-        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = EVERY_UPDATE
-    ) -> Sequence[StackUpdate]:
-        if where.statuses == frozenset():
-            return []
-        return [rows.read_update(row) for row in await self._database.rows(*rows.updates_page(first, after, where))]
-
-    async def count(self, where: StackUpdateFilter = EVERY_UPDATE) -> int:
-        return await self._database.number(*rows.updates_count(where))
-
-    async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:
-        row = await self._database.row(*rows.next_queued(busy))
-        return rows.read_update(row) if row else None
-
-
-class SqliteClaims:
-    def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
-
-    async def current(self, stack: StackFqdn) -> Claim | None:
-        row = await self._database.row(rows.CURRENT_CLAIM, (stack,))
-        return rows.read_claim(row) if row else None
-
-    async def claim(self, claim: Claim) -> bool:
-        def insert(connection: sqlite3.Connection) -> bool:
-            connection.execute(rows.INSERT_CLAIM, rows.claim_row(claim))
-            return _row(connection, rows.GET_NONCE, (claim.stack, claim.epoch)) == (claim.nonce,)
-
-        return await self._database.write(insert)
-
-    async def renew(self, claim: Claim, expires_at: datetime) -> None:
-        parameters = (rows.milliseconds(expires_at), claim.stack, claim.epoch, claim.nonce)
-        await self._database.write(lambda connection: connection.execute(rows.RENEW_CLAIM, parameters).rowcount)
-
-    async def end(self, claim: Claim) -> None:
-        parameters = (claim.stack, claim.epoch, claim.nonce)
-        await self._database.write(lambda connection: connection.execute(rows.END_CLAIM, parameters).rowcount)
-
-
-def _same_name(connection: sqlite3.Connection, resource: CloudResource) -> CloudResource | None:
-    """The stored record with its kind and name; CloudResourceExists when that is another one."""
-    row = _row(connection, rows.FIND_RESOURCE, (resource.kind, resource.name))
-    existing = rows.read_resource(row) if row else None
-    if existing and existing.id != resource.id:
-        raise CloudResourceExists(existing)
-    return existing
-
-
 def _check_sqlite() -> None:
     if sqlite3.sqlite_version_info < _NEEDED_SQLITE:
         raise StoreRefused(
@@ -320,7 +189,7 @@ def _prepare(connection: sqlite3.Connection, path: Path | None, migrations: Migr
     _check_owner(connection, path, len(migrations))
     _switch_to_wal(connection)
     for version, statements in enumerate(migrations, start=1):
-        with _transaction(connection):
+        with transaction(connection):
             if _pragma(connection, "user_version") < version:  # asked inside: another process may have been faster
                 for statement in (*statements, f"PRAGMA user_version = {version}"):
                     connection.execute(statement)
@@ -357,7 +226,7 @@ def _restrict(path: Path) -> None:
 
 def _check_owner(connection: sqlite3.Connection, path: Path | None, newest: int) -> None:
     version = _pragma(connection, "user_version")
-    tables = _row(connection, "SELECT 1 FROM sqlite_schema LIMIT 1")
+    tables = first_row(connection, "SELECT 1 FROM sqlite_schema LIMIT 1")
     if tables and _pragma(connection, "application_id") != _APPLICATION_ID:
         raise StoreRefused(f"The database {path} is another program's: name another file in STACKCAST_DATABASE_URL.")
     if version > newest:
@@ -368,7 +237,8 @@ def _check_owner(connection: sqlite3.Connection, path: Path | None, newest: int)
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of the block is written, or none of it."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -379,7 +249,8 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def _row(connection: sqlite3.Connection, sql: str, parameters: Sequence[str | int] = ()) -> Row | None:
+def first_row(connection: sqlite3.Connection, sql: str, parameters: Sequence[str | int] = ()) -> Row | None:
+    """None when the answer has no row."""
     row: Row | None = connection.execute(sql, parameters).fetchone()
     return row
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from graphql_api.domain.records import Failure, FailureKind, StackOutput
+from graphql_api.domain.records import Diagnostic, Failure, FailureKind, StackOutput
 
 
 def failure_text(failure: Failure | None) -> str | None:
     if failure is None:
         return None
-    return json.dumps({"kind": failure.kind.value, "message": failure.message, "retryable": failure.retryable})
+    diagnostics = [{"message": diagnostic.message, "urn": diagnostic.urn} for diagnostic in failure.diagnostics]
+    stored = {"kind": failure.kind.value, "message": failure.message, "retryable": failure.retryable}
+    return json.dumps({**stored, "diagnostics": diagnostics} if diagnostics else stored)
 
 
 def read_failure(text: str | None) -> Failure | None:
@@ -22,7 +24,8 @@ def read_failure(text: str | None) -> Failure | None:
     if text is None:
         return None
     stored = json.loads(text)
-    return Failure(FailureKind(stored["kind"]), stored["message"], stored["retryable"])
+    diagnostics = (Diagnostic(one["message"], one["urn"]) for one in stored.get("diagnostics", ()))
+    return Failure(FailureKind(stored["kind"]), stored["message"], stored["retryable"], tuple(diagnostics))
 
 
 def outputs_text(outputs: Iterable[StackOutput]) -> str:

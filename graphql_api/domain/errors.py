@@ -5,6 +5,8 @@ StackcastError
 │   ├── InvalidManifest
 │   ├── CloudResourceExists
 │   ├── CloudResourceNotFound
+│   ├── CloudResourceIdentityChanged
+│   ├── CloudResourceBusy
 │   ├── StackUpdateNotFound
 │   ├── ModuleNotFound
 │   ├── ModuleInvalid
@@ -22,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphql_api.domain.records import CloudResource
+from graphql_api.domain.records import CloudResource, StackUpdate
 
 
 class StackcastError(Exception):
@@ -86,13 +88,44 @@ class CloudResourceExists(Refusal):
 
 
 class CloudResourceNotFound(Refusal):
-    """No cloud resource has this id."""
+    """No cloud resource has this id, which the caller gave in the input field ``field``."""
 
     code = "CLOUD_RESOURCE_NOT_FOUND"
-    path = ("cloudResourceId",)
 
-    def __init__(self, id_: str) -> None:
+    def __init__(self, id_: str, field: str = "cloudResourceId") -> None:
+        self.path = (field,)
         super().__init__(f"There is no cloud resource with id {id_}. The query cloudResources lists those there are.")
+
+
+class CloudResourceIdentityChanged(Refusal):
+    """A manifest names another kind or name than the cloud resource it is meant for, in ``cloud_resource``."""
+
+    code = "CLOUD_RESOURCE_IDENTITY_CHANGED"
+    path = ("manifest",)
+
+    def __init__(self, cloud_resource: CloudResource, kind: str, name: str) -> None:
+        self.cloud_resource = cloud_resource
+        self.kind = kind
+        self.name = name
+        super().__init__(
+            f"The cloud resource {cloud_resource.id} is of kind {cloud_resource.kind} and named {cloud_resource.name}; "
+            f"the manifest is of kind {kind} and named {name}, and neither may change. Correct the manifest, or use "
+            "applyCloudResource to keep it beside this one."
+        )
+
+
+class CloudResourceBusy(Refusal):
+    """A deployment of the cloud resource is still under way; it is in ``stack_update``."""
+
+    code = "CLOUD_RESOURCE_BUSY"
+    path = ("id",)
+
+    def __init__(self, cloud_resource: CloudResource, stack_update: StackUpdate) -> None:
+        self.stack_update = stack_update
+        super().__init__(
+            f"The cloud resource {cloud_resource.id} is being deployed by the stack update {stack_update.id}. Wait "
+            "until that has ended (stackUpdateChanged tells when), then delete it."
+        )
 
 
 class StackUpdateNotFound(Refusal):

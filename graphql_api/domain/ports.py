@@ -2,12 +2,12 @@
 every adapter to it.
 
 All methods of the stores may raise StoreUnavailable; after it, the call may or may not have taken effect, and
-the same call may be made again. Page methods return newest first: by ``created_at``, then by id, both falling.
+the same call may be made again. Lists are in one order, newest first: by ``created_at``, then by id, both falling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ from graphql_api.domain.records import (
     Claim,
     CloudResource,
     CloudResourceId,
+    Operation,
     StackFqdn,
     StackUpdate,
     StackUpdateId,
@@ -25,6 +26,10 @@ from graphql_api.domain.records import (
 
 #: The topic on which a newly queued stack update, or a stack that became free, is announced.
 QUEUE_TOPIC = "queue"
+#: The topic on which any change of any stack update is announced; each is announced under its own id as well.
+UPDATES_TOPIC = "stack updates"
+#: The topic on which any change, or the deletion, of any cloud resource is announced.
+RESOURCES_TOPIC = "cloud resources"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +41,56 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """The part of a list to give: of the records after ``after`` and before ``before`` (in the list's order, the
+    cursors themselves excluded) the first ``limit``, or the last ``limit`` when ``from_end``.
+
+    Either way they come in the list's order.
+    """
+
+    limit: int
+    after: Cursor | None = None
+    before: Cursor | None = None
+    from_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CloudResourceFilter:
+    """Which cloud resources to list; None does not restrict. Kind and name are compared exactly."""
+
+    kind: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StackUpdateFilter:
-    """Which stack updates to list; None asks for all, an empty ``statuses`` for none."""
+    """Which stack updates to list; None does not restrict, an empty set allows none.
+
+    ``created_after`` and ``created_before`` exclude the moment itself.
+    """
 
     cloud_resource_id: CloudResourceId | None = None
     statuses: frozenset[Status] | None = None
+    operations: frozenset[Operation] | None = None
+    stack_fqdn: StackFqdn | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
 
 
+EVERY_RESOURCE = CloudResourceFilter()
 EVERY_UPDATE = StackUpdateFilter()
 
 
+@dataclass(frozen=True, slots=True)
+class DeletedResource:
+    """A cloud resource that is no longer kept, as it was last."""
+
+    resource: CloudResource
+    deleted_at: datetime
+
+
 class ResourceStore(Protocol):
-    """Keeps cloud resources."""
+    """Keeps cloud resources, and for a day the memory of those that were deleted."""
 
     async def insert(self, resource: CloudResource) -> None:
         """Add it. Raises CloudResourceExists when the (kind, name) is taken by another id.
@@ -65,10 +108,18 @@ class ResourceStore(Protocol):
 
     async def find(self, kind: str, name: str) -> CloudResource | None: ...
 
-    async def page(self, first: int, after: Cursor | None = None) -> Sequence[CloudResource]:
-        """The first ``first`` cloud resources after the cursor."""
+    async def delete(self, id_: CloudResourceId, now: datetime) -> bool:
+        """Keep it no longer; False when there was none. Its stack updates stay. Its (kind, name) is free again."""
 
-    async def count(self) -> int: ...
+    async def page(self, slice_: Slice, where: CloudResourceFilter = EVERY_RESOURCE) -> Sequence[CloudResource]: ...
+
+    async def count(self, where: CloudResourceFilter = EVERY_RESOURCE) -> int: ...
+
+    async def changed_since(self, moment: datetime, limit: int) -> Sequence[CloudResource | DeletedResource]:
+        """What was created, replaced or deleted at or after the moment, in the order in which that happened.
+
+        At most ``limit``, the earliest first; a caller that gets ``limit`` asks again from the last one's moment.
+        """
 
 
 class UpdateStore(Protocol):
@@ -92,15 +143,25 @@ class UpdateStore(Protocol):
     async def output(self, id_: StackUpdateId) -> str | None:
         """The output's JSON; None when the update is unknown or has none yet."""
 
-    async def page(
-        self, first: int, after: Cursor | None = None, where: StackUpdateFilter = EVERY_UPDATE
-    ) -> Sequence[StackUpdate]:
-        """The first ``first`` stack updates after the cursor that the filter allows."""
+    async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:
+        """The oldest update in phase QUEUED whose stack is not among ``busy``; None when there is none."""
+
+
+class UpdateHistory(Protocol):
+    """Reads stack updates in lists."""
+
+    async def page(self, slice_: Slice, where: StackUpdateFilter = EVERY_UPDATE) -> Sequence[StackUpdate]: ...
 
     async def count(self, where: StackUpdateFilter = EVERY_UPDATE) -> int: ...
 
-    async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:
-        """The oldest update in phase QUEUED whose stack is not among ``busy``; None when there is none."""
+    async def latest(self, resources: Collection[CloudResourceId]) -> Mapping[CloudResourceId, StackUpdate]:
+        """The newest stack update of each of these cloud resources that has one, in one question to the store."""
+
+    async def changed_since(self, moment: datetime, limit: int) -> Sequence[StackUpdate]:
+        """Every stack update whose ``updated_at`` is at or after the moment, by ``updated_at``, then id, both rising.
+
+        At most ``limit``, the earliest first; a caller that gets ``limit`` asks again from the last one's moment.
+        """
 
 
 class Claims(Protocol):

@@ -44,6 +44,12 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Operation(StrEnum):
+    """What a stack update does to its stack."""
+
+    UPDATE = "update"
+
+
 class Phase(StrEnum):
     """Where a stack update is on its way."""
 
@@ -83,12 +89,24 @@ class FailureKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """An error that Pulumi reported: its own words, and the resource that they are about, if they are about one."""
+
+    message: str
+    urn: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a stack update failed: a kind, a sentence that says what to do, and whether trying again can help."""
+    """Why a stack update failed: a kind, a sentence that says what to do, and whether trying again can help.
+
+    ``diagnostics`` are the first errors that Pulumi reported, as it worded them.
+    """
 
     kind: FailureKind
     message: str
     retryable: bool = False
+    diagnostics: tuple[Diagnostic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +149,7 @@ class StackUpdate:
     timeout: timedelta
     created_at: datetime
     updated_at: datetime
+    operation: Operation = Operation.UPDATE
     status: Status = Status.IN_PROGRESS
     phase: Phase = Phase.QUEUED
     revision: int = 1

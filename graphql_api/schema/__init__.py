@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import MaxTokensLimiter
+from strawberry.extensions import AddValidationRules, MaxTokensLimiter
 from strawberry.types.execution import ExecutionContext
 
-from graphql_api.schema.cloud_resources import CloudResourceQueries
+from graphql_api.schema.limits import ObjectLimit
 from graphql_api.schema.mutations import Mutation
 from graphql_api.schema.presentation import PresentErrors
+from graphql_api.schema.queries import Query
 from graphql_api.schema.refusals import ANSWERS
 from graphql_api.schema.scalars import CONFIG
-from graphql_api.schema.stack_updates import StackUpdateQueries
 from graphql_api.schema.subscriptions import Subscription
 
 #: Enough for GraphiQL's introspection query several times over; a document beyond it is refused unparsed.
 TOKEN_LIMIT = 1000
-
-
-@strawberry.type(description="What clients can ask.")
-class Query(CloudResourceQueries, StackUpdateQueries):
-    pass
 
 
 class _Schema(strawberry.Schema):
@@ -35,5 +30,9 @@ SCHEMA = _Schema(
     subscription=Subscription,
     config=CONFIG,
     exception_handlers=ANSWERS,
-    extensions=[PresentErrors, lambda: MaxTokensLimiter(TOKEN_LIMIT)],
+    extensions=[
+        PresentErrors,
+        lambda: MaxTokensLimiter(TOKEN_LIMIT),
+        lambda: AddValidationRules([ObjectLimit]),
+    ],
 )

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
 from graphql_api.domain import errors, records
 from graphql_api.schema.context import Info
-from graphql_api.schema.pagination import DEFAULT_FIRST, After, Connection, First, PageRequest, connection
+from graphql_api.schema.filters import CloudResourceFilter, CloudResourceStackUpdateFilter
+from graphql_api.schema.node import Node
+from graphql_api.schema.pagination import After, Before, Connection, First, Last, PageRequest, connection
 from graphql_api.schema.scalars import read_id
 
+if TYPE_CHECKING:
+    from graphql_api.schema.stack_updates import StackUpdate
+
 ById = Annotated[strawberry.ID, strawberry.argument(description="24 hex digits.")]
+Filter = Annotated[CloudResourceFilter | None, strawberry.argument(description="Leave out to list all.")]
+UpdateFilter = Annotated[
+    CloudResourceStackUpdateFilter | None, strawberry.argument(description="Leave out to list all.")
+]
+#: Cloud resources and stack updates lead to each other: one of the two has to name the other before it is there.
+LazyStackUpdate = Annotated["StackUpdate", strawberry.lazy("graphql_api.schema.stack_updates")]
 
 
 @strawberry.type(description="A label of a manifest.")
@@ -34,7 +45,7 @@ class ManifestProblem:
 
 
 @strawberry.type(description="A manifest that the service keeps. Kind and name together are unique.")
-class CloudResource:
+class CloudResource(Node):
     id: strawberry.ID = strawberry.field(description="24 hex digits.")
     name: str = strawberry.field(description="The manifest's `metadata.name`.")
     kind: str = strawberry.field(description="The manifest's `kind`.")
@@ -45,16 +56,41 @@ class CloudResource:
 
     @strawberry.field(description="The manifest's labels, in its order.")
     def labels(self, info: Info) -> list[Label]:
-        labels = info.context.resources.examine(self.record).labels
+        labels = info.context.services.resources.examine(self.record).labels
         return [Label(name=name, value=value) for name, value in labels.items()]
 
     @strawberry.field(description="`organization/project/stack`; null while the labels name no stack for Pulumi.")
     def stack_fqdn(self, info: Info) -> str | None:
-        return info.context.resources.examine(self.record).stack_fqdn
+        return info.context.services.resources.examine(self.record).stack_fqdn
 
     @strawberry.field(description="Why the manifest can't be deployed as it is; empty when its labels name a stack.")
     def problems(self, info: Info) -> list[ManifestProblem]:
-        return [ManifestProblem.of(problem) for problem in info.context.resources.examine(self.record).problems]
+        return [
+            ManifestProblem.of(problem) for problem in info.context.services.resources.examine(self.record).problems
+        ]
+
+    @strawberry.field(description="Its newest stack update; null when it was never deployed.")
+    async def latest_stack_update(self, info: Info) -> LazyStackUpdate | None:
+        record = await info.context.loaders.latest_stack_update.load(self.record.id)
+        return _stack_update(record) if record else None
+
+    @strawberry.field(description="Its stack updates, newest first.")
+    async def stack_updates(
+        self,
+        info: Info,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        filter: UpdateFilter = strawberry.UNSET,  # noqa: A002 (the schema's word)
+    ) -> Connection[LazyStackUpdate]:
+        updates, where = info.context.services.updates, CloudResourceStackUpdateFilter.of(filter, self.record.id)
+        return await connection(
+            PageRequest.read(first, after, last, before),
+            lambda slice_: updates.page(slice_, where),
+            _stack_update,
+            lambda: updates.count(where),
+        )
 
     @classmethod
     def of(cls, record: records.CloudResource) -> CloudResource:
@@ -73,16 +109,32 @@ class CloudResource:
 class CloudResourceQueries:
     @strawberry.field(description="The cloud resource with this id; null when there is none.")
     async def cloud_resource(self, info: Info, id: ById) -> CloudResource | None:  # noqa: A002 (the schema's word)
-        record = await info.context.resources.get(records.CloudResourceId(read_id(id, "id")))
+        record = await info.context.services.resources.get(records.CloudResourceId(read_id(id, "id")))
         return CloudResource.of(record) if record else None
 
-    @strawberry.field(description="All cloud resources, newest first.")
+    @strawberry.field(description="Cloud resources, newest first.")
     async def cloud_resources(
-        self, info: Info, first: First = DEFAULT_FIRST, after: After = strawberry.UNSET
+        self,
+        info: Info,
+        first: First = strawberry.UNSET,
+        after: After = strawberry.UNSET,
+        last: Last = strawberry.UNSET,
+        before: Before = strawberry.UNSET,
+        filter: Filter = strawberry.UNSET,  # noqa: A002 (the schema's word)
     ) -> Connection[CloudResource]:
-        request = PageRequest.read(first, after)
-        found = await info.context.resources.page(request.rows, request.after)
-        return connection(request, found, CloudResource.of, info.context.resources.count)
+        resources, where = info.context.services.resources, CloudResourceFilter.of(filter)
+        return await connection(
+            PageRequest.read(first, after, last, before),
+            lambda slice_: resources.page(slice_, where),
+            CloudResource.of,
+            lambda: resources.count(where),
+        )
+
+
+def _stack_update(record: records.StackUpdate) -> StackUpdate:
+    from graphql_api.schema.stack_updates import StackUpdate  # which is there by now
+
+    return StackUpdate.of(record)
 
 
 @strawberry.input(description="A manifest to keep for the first time.")
@@ -93,3 +145,14 @@ class CreateCloudResourceInput:
 @strawberry.input(description="A manifest to keep.")
 class ApplyCloudResourceInput:
     manifest: str = strawberry.field(description="One YAML document with kind and metadata.name, up to 256 KiB.")
+
+
+@strawberry.input(description="A manifest to keep in place of the one that a cloud resource has.")
+class UpdateCloudResourceInput:
+    id: strawberry.ID = strawberry.field(description="The cloud resource's id.")
+    manifest: str = strawberry.field(description="One YAML document of the same kind and metadata.name, up to 256 KiB.")
+
+
+@strawberry.input(description="A cloud resource to keep no longer.")
+class DeleteCloudResourceInput:
+    id: strawberry.ID = strawberry.field(description="The cloud resource's id.")

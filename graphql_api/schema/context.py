@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import strawberry
 
-from graphql_api.service.resources import Resources
-from graphql_api.service.updates import Updates
-from graphql_api.service.watch import Watch
+from graphql_api.schema.loaders import Loaders
+from graphql_api.service import Services
 
 
 @dataclass
@@ -20,11 +19,13 @@ class Context:
     websocket began with.
     """
 
-    resources: Resources
-    updates: Updates
-    watch: Watch
+    services: Services
     authorization: str | None = None
     connection_params: dict[str, Any] | None = None
+    loaders: Loaders = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.loaders = Loaders(self.services)
 
 
 Info = strawberry.Info[Context, None]

@@ -1,4 +1,4 @@
-"""Relay connections over keyset cursors: a page stays right while records are added in front of it."""
+"""Relay connections over keyset cursors: a page stays right while records are added around it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,28 @@ from typing import Annotated, Generic, Protocol, TypeVar
 import strawberry
 
 from graphql_api.domain.errors import BadUserInput
-from graphql_api.domain.ports import Cursor
+from graphql_api.domain.ports import Cursor, Slice
 
 PAGE_LIMIT = 100
+DEFAULT_SIZE = 20
 _CURSOR = re.compile(r"(\d{1,15}):([0-9a-f]{24})\Z")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-First = Annotated[int | None, strawberry.argument(description=f"How many to give, from 1 to {PAGE_LIMIT}.")]
-DEFAULT_FIRST = 20
-After = Annotated[str | None, strawberry.argument(description="Begin after this cursor; leave out to begin first.")]
+First = Annotated[
+    int | None,
+    strawberry.argument(
+        description=f"How many to give from the beginning, from 1 to {PAGE_LIMIT}; {DEFAULT_SIZE} when neither this "
+        "nor `last` is given."
+    ),
+]
+After = Annotated[str | None, strawberry.argument(description="Only what comes after this cursor.")]
+Last = Annotated[
+    int | None,
+    strawberry.argument(
+        description=f"How many to give from the end, from 1 to {PAGE_LIMIT}, in the list's order; not with `first`."
+    ),
+]
+Before = Annotated[str | None, strawberry.argument(description="Only what comes before this cursor.")]
 
 
 class Listed(Protocol):
@@ -39,10 +52,22 @@ Node = TypeVar("Node")
 
 @strawberry.type(description="Where a page stands in its list.")
 class PageInfo:
-    has_next_page: bool = strawberry.field(description="Whether more follow after `endCursor`.")
-    has_previous_page: bool = strawberry.field(description="Whether the page begins after a cursor.")
-    start_cursor: str | None = strawberry.field(description="The first item's cursor; null on an empty page.")
-    end_cursor: str | None = strawberry.field(description="The last item's cursor: pass it as `after` to go on.")
+    start_cursor: str | None = strawberry.field(
+        description="The first item's cursor: pass it as `before`, with `last`, to go back. Null on an empty page."
+    )
+    end_cursor: str | None = strawberry.field(
+        description="The last item's cursor: pass it as `after`, with `first`, to go on. Null on an empty page."
+    )
+    anything_after: strawberry.Private[Callable[[], Awaitable[bool]]]
+    anything_before: strawberry.Private[Callable[[], Awaitable[bool]]]
+
+    @strawberry.field(description="Whether the list goes on after this page.")
+    async def has_next_page(self) -> bool:
+        return await self.anything_after()
+
+    @strawberry.field(description="Whether the list has something before this page.")
+    async def has_previous_page(self) -> bool:
+        return await self.anything_before()
 
 
 @strawberry.type(description="An item and its place in the list.")
@@ -68,52 +93,96 @@ class Connection(Generic[Node]):
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Checked page arguments."""
+    """Checked page arguments: so many from the beginning, or from the end, of what lies between two cursors."""
 
-    first: int
-    after: Cursor | None
+    size: int
+    after: Cursor | None = None
+    before: Cursor | None = None
+    from_end: bool = False
 
     @classmethod
-    def read(cls, first: int | None, after: str | None) -> PageRequest:
-        """Raises BadUserInput for a size out of range or a cursor that is none of ours."""
-        if first is None:
-            first = DEFAULT_FIRST
-        if not 1 <= first <= PAGE_LIMIT:
-            raise BadUserInput(f"first must be from 1 to {PAGE_LIMIT}; it is {first}.", "first")
-        return cls(first, None if after is None or after is strawberry.UNSET else _read_cursor(after))
+    def read(
+        cls,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> PageRequest:
+        """Null and leaving out are the same. Raises BadUserInput for what can't be a page."""
+        from_start, from_end = _read_size(first, "first"), _read_size(last, "last")
+        if from_start is not None and from_end is not None:
+            raise BadUserInput("first and last can't be asked for together: leave one of them out.", "last")
+        return cls(
+            size=from_end or from_start or DEFAULT_SIZE,
+            after=_read_cursor(after, "after"),
+            before=_read_cursor(before, "before"),
+            from_end=from_end is not None,
+        )
 
     @property
-    def rows(self) -> int:
-        """How many records to fetch: one more than the page, to see whether more follow."""
-        return self.first + 1
+    def slice(self) -> Slice:
+        """What to fetch: one record more than the page, to see whether there are more on that side."""
+        return Slice(self.size + 1, self.after, self.before, self.from_end)
 
 
-def connection(
+async def connection(
     request: PageRequest,
-    records: Sequence[Record],
+    fetch: Callable[[Slice], Awaitable[Sequence[Record]]],
     to_node: Callable[[Record], Node],
     count: Callable[[], Awaitable[int]],
 ) -> Connection[Node]:
-    """The page that was asked for, of the records fetched for it."""
-    edges = [Edge(cursor=_write_cursor(record), node=to_node(record)) for record in records[: request.first]]
+    """The page that was asked for, of the list that ``fetch`` reads and ``count`` counts.
+
+    Where a page does not begin or end with the list itself, what lies behind the cursor is asked of the store: it may
+    have come or gone since the cursor was given out.
+    """
+    fetched = await fetch(request.slice)
+    more = len(fetched) > request.size
+    page = fetched[-request.size :] if request.from_end else fetched[: request.size]
+    start, end = (_place(page[0]), _place(page[-1])) if page else (request.before, request.after)
+
+    async def anything_after() -> bool:
+        if more and not request.from_end:
+            return True
+        return request.before is not None and bool(await fetch(Slice(1, after=end)))
+
+    async def anything_before() -> bool:
+        if more and request.from_end:
+            return True
+        return request.after is not None and bool(await fetch(Slice(1, before=start, from_end=True)))
+
     return Connection(
-        edges=edges,
+        edges=[Edge(cursor=_write_cursor(_place(record)), node=to_node(record)) for record in page],
         page_info=PageInfo(
-            has_next_page=len(records) > request.first,
-            has_previous_page=request.after is not None,
-            start_cursor=edges[0].cursor if edges else None,
-            end_cursor=edges[-1].cursor if edges else None,
+            start_cursor=_write_cursor(_place(page[0])) if page else None,
+            end_cursor=_write_cursor(_place(page[-1])) if page else None,
+            anything_after=anything_after,
+            anything_before=anything_before,
         ),
         count=count,
     )
 
 
-def _write_cursor(record: Listed) -> str:
-    milliseconds = (record.created_at - _EPOCH) // timedelta(milliseconds=1)
-    return base64.urlsafe_b64encode(f"{milliseconds}:{record.id}".encode()).decode()
+def _read_size(size: int | None, argument: str) -> int | None:
+    if size is None or size is strawberry.UNSET:
+        return None
+    if not 1 <= size <= PAGE_LIMIT:
+        raise BadUserInput(f"{argument} must be from 1 to {PAGE_LIMIT}; it is {size}.", argument)
+    return size
 
 
-def _read_cursor(text: str) -> Cursor:
+def _place(record: Listed) -> Cursor:
+    return Cursor(record.created_at, record.id)
+
+
+def _write_cursor(place: Cursor) -> str:
+    milliseconds = (place.created_at - _EPOCH) // timedelta(milliseconds=1)
+    return base64.urlsafe_b64encode(f"{milliseconds}:{place.id}".encode()).decode()
+
+
+def _read_cursor(text: str | None, argument: str) -> Cursor | None:
+    if text is None or text is strawberry.UNSET:
+        return None
     try:
         place = _CURSOR.match(base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True).decode("ascii"))
     except (UnicodeError, binascii.Error):
@@ -123,4 +192,6 @@ def _read_cursor(text: str) -> Cursor:
             return Cursor(_EPOCH + timedelta(milliseconds=int(place[1])), place[2])
     except OverflowError:  # a time after the year 9999
         pass
-    raise BadUserInput("after must be a cursor as the API gives them out: an edge's cursor or endCursor.", "after")
+    raise BadUserInput(
+        f"{argument} must be a cursor as the API gives them out: an edge's cursor, startCursor or endCursor.", argument
+    )

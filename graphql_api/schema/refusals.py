@@ -8,6 +8,7 @@ import strawberry
 
 from graphql_api.domain import errors
 from graphql_api.schema.cloud_resources import CloudResource, ManifestProblem
+from graphql_api.schema.stack_updates import StackUpdate
 
 
 @strawberry.interface(description="Why something that was asked for can't be done, and what the caller can do.")
@@ -46,6 +47,27 @@ class CloudResourceExists(UserError):
 @strawberry.type(description="No cloud resource has this id.")
 class CloudResourceNotFound(UserError):
     pass
+
+
+@strawberry.type(description="The manifest is of another kind or name than the cloud resource; neither may change.")
+class CloudResourceIdentityChanged(UserError):
+    cloud_resource: CloudResource = strawberry.field(description="The cloud resource, which is as it was.")
+    given_kind: str = strawberry.field(description="The manifest's kind.")
+    given_name: str = strawberry.field(description="The manifest's name.")
+
+    @classmethod
+    def of(cls, refusal: errors.CloudResourceIdentityChanged) -> CloudResourceIdentityChanged:
+        resource = CloudResource.of(refusal.cloud_resource)
+        return cls(**_common(refusal), cloud_resource=resource, given_kind=refusal.kind, given_name=refusal.name)
+
+
+@strawberry.type(description="A deployment of the cloud resource is still under way.")
+class CloudResourceBusy(UserError):
+    stack_update: StackUpdate = strawberry.field(description="The deployment: watch it with stackUpdateChanged.")
+
+    @classmethod
+    def of(cls, refusal: errors.CloudResourceBusy) -> CloudResourceBusy:
+        return cls(**_common(refusal), stack_update=StackUpdate.of(refusal.stack_update))
 
 
 @strawberry.type(description="No stack update has this id.")
@@ -89,6 +111,8 @@ ANSWERS = [
     _answer(errors.InvalidManifest, InvalidManifest),
     _answer(errors.CloudResourceExists, CloudResourceExists),
     _answer(errors.CloudResourceNotFound, CloudResourceNotFound),
+    _answer(errors.CloudResourceIdentityChanged, CloudResourceIdentityChanged),
+    _answer(errors.CloudResourceBusy, CloudResourceBusy),
     _answer(errors.ModuleNotFound, ModuleNotFound),
     _answer(errors.ModuleInvalid, ModuleInvalid),
     _answer(errors.PulumiNotFound, PulumiNotFound),

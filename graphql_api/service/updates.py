@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from graphql_api.domain.errors import CloudResourceNotFound
-from graphql_api.domain.manifest import parse, stack_fqdn
+from graphql_api.domain.manifest import examine, parse, stack_fqdn
 from graphql_api.domain.ports import (
     QUEUE_TOPIC,
-    Cursor,
+    UPDATES_TOPIC,
     Preflight,
     ResourceStore,
+    Slice,
     StackUpdateFilter,
+    UpdateHistory,
     UpdateStore,
     Wakeups,
 )
-from graphql_api.domain.records import CloudResourceId, StackUpdate, StackUpdateId, new_id, utc_now
+from graphql_api.domain.records import CloudResource, CloudResourceId, StackUpdate, StackUpdateId, new_id, utc_now
+from graphql_api.service.turns import Turns
 
 
 class Updates:
@@ -31,8 +34,10 @@ class Updates:
         self,
         resources: ResourceStore,
         updates: UpdateStore,
+        history: UpdateHistory,
         wakeups: Wakeups,
         preflight: Preflight,
+        turns: Turns,
         *,
         timeout: timedelta,
         timeout_limit: timedelta,
@@ -40,8 +45,10 @@ class Updates:
     ) -> None:
         self._resources = resources
         self._updates = updates
+        self._history = history
         self._wakeups = wakeups
         self._preflight = preflight
+        self._turns = turns
         self._timeout_limit = timeout_limit
         self._timeout = min(timeout, timeout_limit)
         self._self_managed = self_managed
@@ -67,9 +74,20 @@ class Updates:
             created_at=now,
             updated_at=now,
         )
-        await self._updates.insert(update, resource.manifest)
-        await self._wakeups.announce(QUEUE_TOPIC)
+        async with self._turns.of(resource.id):
+            if await self._resources.get(resource.id) is None:  # deleted while the preflight looked
+                raise CloudResourceNotFound(resource.id)
+            await self._updates.insert(update, resource.manifest)
+        for topic in (QUEUE_TOPIC, UPDATES_TOPIC):
+            await self._wakeups.announce(topic)
         return update
+
+    async def can_deploy_again(self, update: StackUpdate, resource: CloudResource | None) -> bool:
+        """True when the update has ended and its cloud resource is still kept and names a stack."""
+        if not update.ended or resource is None:
+            return False
+        found = await asyncio.to_thread(examine, resource.manifest, self_managed=self._self_managed)
+        return found.stack_fqdn is not None
 
     async def get(self, id_: StackUpdateId) -> StackUpdate | None:
         return await self._updates.get(id_)
@@ -78,9 +96,13 @@ class Updates:
         """The output's JSON text; None while the update runs."""
         return await self._updates.output(id_)
 
-    async def page(self, first: int, after: Cursor | None, where: StackUpdateFilter) -> Sequence[StackUpdate]:
+    async def page(self, slice_: Slice, where: StackUpdateFilter) -> Sequence[StackUpdate]:
         """Newest first."""
-        return await self._updates.page(first, after, where)
+        return await self._history.page(slice_, where)
 
     async def count(self, where: StackUpdateFilter) -> int:
-        return await self._updates.count(where)
+        return await self._history.count(where)
+
+    async def latest(self, resources: Collection[CloudResourceId]) -> Mapping[CloudResourceId, StackUpdate]:
+        """The newest stack update of each of these cloud resources that has one."""
+        return await self._history.latest(resources)

@@ -17,9 +17,7 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from graphql_api.schema import SCHEMA
 from graphql_api.schema.context import Context
-from graphql_api.service.resources import Resources
-from graphql_api.service.updates import Updates
-from graphql_api.service.watch import Watch
+from graphql_api.service import Services
 from graphql_api.transport.guard import Access, error_response
 
 #: How long an open socket may wait with its connection_init.
@@ -29,7 +27,7 @@ INIT_PATIENCE = timedelta(seconds=10)
 class Endpoint(GraphQL[Context, None]):
     """Strawberry's view, with errors of the transport as GraphQL errors and the token checked on websockets."""
 
-    def __init__(self, access: Access, resources: Resources, updates: Updates, watch: Watch) -> None:
+    def __init__(self, access: Access, services: Services) -> None:
         super().__init__(
             SCHEMA,
             graphql_ide=None,
@@ -39,9 +37,7 @@ class Endpoint(GraphQL[Context, None]):
             allowed_origins=("*",),  # the guard in front has decided
         )
         self._access = access
-        self._resources = resources
-        self._updates = updates
-        self._watch = watch
+        self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,8 +50,7 @@ class Endpoint(GraphQL[Context, None]):
         await response(scope, receive, send)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
-        authorization = request.headers.get("authorization")
-        return Context(self._resources, self._updates, self._watch, authorization)
+        return Context(self._services, request.headers.get("authorization"))
 
     async def on_ws_connect(self, context: Context) -> None:
         """Let a socket in by the header of its handshake or by ``authorization`` in its connection_init."""

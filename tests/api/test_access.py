@@ -11,6 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from graphql_api.transport.guard import BODY_LIMIT
+from tests import fake_pulumi
 from tests.service import PATIENCE, Service, receive, running_service
 
 QUERY = {"query": "{ __typename }"}
@@ -25,6 +26,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Service]:
         "STACKCAST_ALLOWED_HOSTS": "deploy.example",
         "STACKCAST_ALLOWED_ORIGINS": "https://portal.example",
     }
+    fake_pulumi.install(tmp_path / "bin")
     async with running_service(tmp_path, **variables) as running:
         yield running
 
@@ -188,3 +190,13 @@ async def test_the_ide_of_the_framework_is_never_served(service: Service) -> Non
 
     assert answer.status == 404
     assert b"<script" not in answer.body
+
+
+async def test_a_service_without_pulumi_is_alive_and_not_ready(tmp_path: Path) -> None:
+    """A probe for traffic is told what is missing; one that would restart the service is told that it lives."""
+    async with running_service(tmp_path, PATH=str(tmp_path / "empty")) as service:
+        alive, ready = [await service.request("GET", path) for path in ("/healthz", "/readyz")]
+
+    assert (alive.status, ready.status) == (200, 503)
+    assert "no Pulumi CLI" in ready.json["pulumi"]
+    assert (ready.json["store"], ready.json["worker"]) == ("ok", "ok")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from tests.service import APPLY, Service, manifest
+from graphql_api.domain.errors import CloudResourceNotFound
+from graphql_api.domain.ports import Slice
+from tests.api.parts import parts
+from tests.service import APPLY, DEPLOY, Service, manifest
 
 CREATE = """
 mutation ($manifest: String!) {
@@ -22,6 +27,25 @@ query ($id: ID!) {
     problems { message line column }
   }
 }"""
+UPDATE = """
+mutation ($id: ID!, $manifest: String!) {
+  updateCloudResource(input: {id: $id, manifest: $manifest}) {
+    __typename
+    ... on UpdateCloudResourceSuccess { cloudResource { id manifest createdAt updatedAt } }
+    ... on CloudResourceIdentityChanged { givenKind givenName cloudResource { kind name manifest } }
+    ... on UserError { message code path }
+  }
+}"""
+DELETE = """
+mutation ($id: ID!) {
+  deleteCloudResource(input: {id: $id}) {
+    __typename
+    ... on DeleteCloudResourceSuccess { remainingStackUpdates cloudResource { id name manifest } }
+    ... on CloudResourceBusy { stackUpdate { id status } }
+    ... on UserError { message code path }
+  }
+}"""
+UPDATES = "{ stackUpdates { nodes { id cloudResourceId cloudResource { id } actions { canDeployAgain } } } }"
 LIST = """
 query ($first: Int, $after: String) {
   cloudResources(first: $first, after: $after) {
@@ -130,3 +154,125 @@ async def test_a_bad_cursor_is_an_error_with_a_code(service: Service, cursor: st
     answer = await service.post({"query": LIST, "variables": {"after": cursor}})
 
     assert [(error["code"], error["argument"]) for error in answer.errors] == [("BAD_USER_INPUT", "after")]
+
+
+async def test_an_update_replaces_the_manifest(service: Service) -> None:
+    """The cloud resource keeps its id and age, and its time of change grows; the same text again changes nothing."""
+    id_ = await service.apply(manifest())
+    text = manifest(spec="{a: 1}")
+
+    changed = (await service.execute(UPDATE, id=id_, manifest=text))["updateCloudResource"]
+    again = (await service.execute(UPDATE, id=id_, manifest=text))["updateCloudResource"]
+
+    assert changed["__typename"] == "UpdateCloudResourceSuccess"
+    assert (changed["cloudResource"]["id"], changed["cloudResource"]["manifest"]) == (id_, text)
+    assert changed["cloudResource"]["updatedAt"] > changed["cloudResource"]["createdAt"]
+    assert again == changed
+
+
+@pytest.mark.parametrize(("kind", "name"), [("Thing", "two"), ("Other", "one"), ("thing", "one")])
+async def test_an_update_may_not_change_kind_or_name(service: Service, kind: str, name: str) -> None:
+    """CloudResourceIdentityChanged names both identities, and nothing is changed."""
+    id_ = await service.apply(manifest())
+
+    answer = (await service.execute(UPDATE, id=id_, manifest=manifest(kind, name)))["updateCloudResource"]
+
+    assert (answer["__typename"], answer["code"], answer["path"]) == (
+        "CloudResourceIdentityChanged",
+        "CLOUD_RESOURCE_IDENTITY_CHANGED",
+        ["manifest"],
+    )
+    assert (answer["givenKind"], answer["givenName"]) == (kind, name)
+    assert answer["cloudResource"] == {"kind": "Thing", "name": "one", "manifest": manifest()}
+    assert all(f"of kind {it[0]} and named {it[1]}" in answer["message"] for it in [("Thing", "one"), (kind, name)])
+
+
+async def test_an_update_that_can_not_be_made_says_why(service: Service) -> None:
+    """An unknown id and a bad manifest are typed answers, a malformed id is an error."""
+    id_ = await service.apply(manifest())
+
+    unknown = (await service.execute(UPDATE, id="0" * 24, manifest=manifest()))["updateCloudResource"]
+    bad = (await service.execute(UPDATE, id=id_, manifest="- a"))["updateCloudResource"]
+    malformed = await service.post({"query": UPDATE, "variables": {"id": "x", "manifest": manifest()}})
+
+    assert (unknown["code"], unknown["path"]) == ("CLOUD_RESOURCE_NOT_FOUND", ["id"])
+    assert (bad["code"], bad["path"]) == ("INVALID_MANIFEST", ["manifest"])
+    assert [(error["code"], error["argument"]) for error in malformed.errors] == [("BAD_USER_INPUT", "id")]
+
+
+async def test_a_deleted_cloud_resource_leaves_its_stack_updates(service: Service) -> None:
+    """The record goes, its name is free, and its history stays, with nothing to deploy again."""
+    service.module("Thing")
+    update = await service.deploy(manifest())
+    await service.outcome(update)
+    id_ = await service.apply(manifest())
+    [before] = (await service.execute(UPDATES))["stackUpdates"]["nodes"]
+
+    deleted = (await service.execute(DELETE, id=id_))["deleteCloudResource"]
+    [after] = (await service.execute(UPDATES))["stackUpdates"]["nodes"]
+
+    assert deleted == {
+        "__typename": "DeleteCloudResourceSuccess",
+        "remainingStackUpdates": 1,
+        "cloudResource": {"id": id_, "name": "one", "manifest": manifest()},
+    }
+    assert before == {
+        "id": update,
+        "cloudResourceId": id_,
+        "cloudResource": {"id": id_},
+        "actions": {"canDeployAgain": True},
+    }
+    assert after == {**before, "cloudResource": None, "actions": {"canDeployAgain": False}}
+    assert (await service.execute(ONE, id=id_))["cloudResource"] is None
+    assert (await service.execute(DELETE, id=id_))["deleteCloudResource"]["code"] == "CLOUD_RESOURCE_NOT_FOUND"
+    assert (await service.execute(DEPLOY, id=id_))["deployCloudResource"]["code"] == "CLOUD_RESOURCE_NOT_FOUND"
+    assert await service.apply(manifest()) != id_
+
+
+async def test_a_cloud_resource_that_is_being_deployed_is_not_deleted(service: Service) -> None:
+    """CloudResourceBusy names the deployment; once that has ended the record can be deleted."""
+    service.module("Thing", sleep=1)
+    update = await service.deploy(manifest())
+    id_ = await service.apply(manifest())
+
+    busy = (await service.execute(DELETE, id=id_))["deleteCloudResource"]
+    await service.outcome(update)
+    deleted = (await service.execute(DELETE, id=id_))["deleteCloudResource"]
+
+    assert (busy["__typename"], busy["code"], busy["path"]) == ("CloudResourceBusy", "CLOUD_RESOURCE_BUSY", ["id"])
+    assert busy["stackUpdate"] == {"id": update, "status": "IN_PROGRESS"}
+    assert update in busy["message"]
+    assert deleted["__typename"] == "DeleteCloudResourceSuccess"
+
+
+async def test_a_deletion_between_a_deployments_look_and_its_step_ends_it() -> None:
+    """A deployment whose cloud resource is deleted while the module is looked at is refused, and stores nothing."""
+    async with parts() as made:
+        resource = await made.services.resources.create(manifest())
+
+        async def deleted() -> None:
+            await made.services.resources.delete(resource.id)
+
+        made.during_preflight = deleted
+
+        with pytest.raises(CloudResourceNotFound):
+            await made.services.updates.deploy(resource.id, None)
+
+        assert await made.history.page(Slice(1)) == []
+
+
+async def test_a_manifest_applied_to_what_is_being_deleted_becomes_a_new_one() -> None:
+    """However apply and delete meet, apply ends with the manifest kept."""
+    async with parts() as made:
+        resources = made.services.resources
+        for number in range(20):
+            old = await resources.create(manifest())
+            (kept, _), _ = await asyncio.gather(
+                resources.apply(manifest(spec=f"{{n: {number}}}")), resources.delete(old.id)
+            )
+            left = await resources.get(kept.id)
+            if left is None:  # it was applied first and deleted second
+                assert kept.id == old.id
+            else:
+                assert kept.id != old.id
+                await resources.delete(kept.id)

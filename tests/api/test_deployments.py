@@ -20,6 +20,7 @@ query ($filter: StackUpdateFilter, $first: Int, $after: String) {
     pageInfo { hasNextPage endCursor }
   }
 }"""
+FAILURE = "query ($id: ID!) { stackUpdate(id: $id) { failure { message diagnostics { message urn } } } }"
 SECRET = "very-hard-to-guess"  # noqa: S105 (a test's secret)
 ENDINGS = {"status", "timestamp", "stack_fqdn", "stdout", "stderr", "exit_code"}
 
@@ -61,6 +62,23 @@ async def test_a_failed_deployment_says_why_with_the_same_output_keys(service: S
     assert ended["output"]["status"] == "failed"
     assert ended["output"]["error"] == ended["failure"]["message"]
     assert ended["output"]["stderr"].strip() == "trouble"
+
+
+async def test_a_failure_carries_what_pulumi_reported(tmp_path: Path) -> None:
+    """Pulumi's own errors stand beside the sentence, without the secrets that they quote."""
+    fake_pulumi.install(tmp_path / "bin")
+    async with running_service(tmp_path, STACKCAST_PASS_ENV="MY_KEY", MY_KEY=SECRET) as service:  # noqa: S106
+        service.module("Thing", error=f"the key {SECRET} is refused " + "x" * 3000)
+        id_ = await service.deploy(manifest())
+        await service.outcome(id_)
+        failure = (await service.execute(FAILURE, id=id_))["stackUpdate"]["failure"]
+
+    [diagnostic] = failure["diagnostics"]
+    assert diagnostic["urn"] is None
+    assert diagnostic["message"].startswith("the key ")
+    assert len(diagnostic["message"]) <= 2000
+    assert diagnostic["message"] in failure["message"]
+    assert SECRET not in json.dumps(failure)
 
 
 async def test_a_watcher_who_comes_late_gets_the_outcome_and_the_end(service: Service) -> None:

@@ -1,4 +1,4 @@
-"""From the deploy call to the pushed SUCCESS, against bare `pulumi up` on the same module, in turn."""
+"""From the deploy call to the pushed SUCCESS, against bare `pulumi up` on the same module, in turn; then history.py."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from runners import toolchain
 from runners.toolchain import PulumiCli
 from tests.acceptance.modules import write_module
+from tests.bench import history
 from tests.service import DEPLOY, Service, environment, manifest, running_service
 
 EIGHT = [f"eight{number}" for number in range(8)]
@@ -126,3 +127,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     asyncio.run(main(parser.parse_args().rounds))
+    asyncio.run(history.main(rounds=300))

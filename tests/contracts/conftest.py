@@ -5,13 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from pymongo import MongoClient
+from pymongo.database import Database
 
 from graphql_api.adapters import Backends, open_backends
-from graphql_api.domain.ports import Claims, ResourceStore, UpdateStore
+from graphql_api.domain.ports import Claims, ResourceStore, UpdateHistory, UpdateStore
 
 
 @pytest.fixture
@@ -48,5 +50,23 @@ def updates(backends: Backends) -> UpdateStore:
 
 
 @pytest.fixture
+def history(backends: Backends) -> UpdateHistory:
+    return backends.history
+
+
+@pytest.fixture
 def claims(backends: Backends) -> Claims:
     return backends.claims
+
+
+@pytest.fixture
+def raw(mongodb_database_url: str) -> Iterator[Database[dict[str, Any]]]:
+    """The test's own connection to the same database."""
+    with MongoClient[dict[str, Any]](mongodb_database_url, tz_aware=True, timeoutMS=10_000) as client:
+        yield client.get_default_database()
+
+
+@pytest.fixture
+async def mongo(mongodb_database_url: str) -> AsyncIterator[Backends]:
+    async with open_backends(mongodb_database_url) as backends:
+        yield backends

@@ -1,14 +1,13 @@
-"""What is MongoDB's own: the documents of the Go backend, indexes, and broken connections."""
+"""What is MongoDB's own: documents, indexes, broken connections, and deletions that break off."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -19,103 +18,11 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from graphql_api.adapters import Backends, open_backends
-from graphql_api.domain.errors import RevisionConflict, StoreRefused, StoreUnavailable
-from graphql_api.domain.ports import StackUpdateFilter
-from graphql_api.domain.records import (
-    CloudResource,
-    CloudResourceId,
-    Failure,
-    FailureKind,
-    Phase,
-    StackUpdate,
-    StackUpdateId,
-    Status,
-)
-from tests.builders import MANIFEST, a_claim, a_cloud_resource, a_stack_update
+from graphql_api.domain.errors import StoreRefused, StoreUnavailable
+from graphql_api.domain.ports import DeletedResource, Slice
+from tests.builders import MANIFEST, NOON, SECOND, a_claim, a_cloud_resource, a_stack_update
 
 pytestmark = pytest.mark.external
-
-NOON = datetime(2025, 12, 3, 12, 0, 0, 123_000, tzinfo=UTC)
-LATER = NOON + timedelta(minutes=1)
-
-
-@pytest.fixture
-def raw(mongodb_database_url: str) -> Iterator[Database[dict[str, Any]]]:
-    """The test's own connection to the same database."""
-    with MongoClient[dict[str, Any]](mongodb_database_url, tz_aware=True, timeoutMS=10_000) as client:
-        yield client.get_default_database()
-
-
-@pytest.fixture
-async def mongo(mongodb_database_url: str) -> AsyncIterator[Backends]:
-    async with open_backends(mongodb_database_url) as backends:
-        yield backends
-
-
-def go_update(status: str, **fields: object) -> dict[str, Any]:
-    """A stack update as the Go backend wrote it."""
-    resource_id = "65701b2c3d4e5f6071829300"
-    times = {"created_at": NOON, "updated_at": LATER}
-    return {"_id": ObjectId(), "cloud_resource_id": resource_id, "status": status, **times, **fields}
-
-
-async def test_cloud_resources_of_the_go_backend_are_read(mongo: Backends, raw: Database[dict[str, Any]]) -> None:
-    """Its documents are cloud resources as they are."""
-    document = {"_id": ObjectId(), "name": "bucket", "kind": "AwsS3Bucket", "manifest": MANIFEST}
-    raw["cloud_resources"].insert_one({**document, "created_at": NOON, "updated_at": LATER})
-
-    expected = CloudResource(
-        CloudResourceId(str(document["_id"])), "AwsS3Bucket", "bucket", MANIFEST, created_at=NOON, updated_at=LATER
-    )
-    assert await mongo.resources.find("AwsS3Bucket", "bucket") == expected
-    assert await mongo.resources.page(10) == [expected]
-
-
-@pytest.mark.parametrize(
-    ("status", "phase"), [("success", Phase.FINISHED), ("failed", Phase.FINISHED), ("in_progress", Phase.RUNNING)]
-)
-async def test_stack_updates_of_the_go_backend_are_read(
-    mongo: Backends, raw: Database[dict[str, Any]], status: str, phase: Phase
-) -> None:
-    """Its documents are stack updates at revision 1, in the phase that their status implies."""
-    document = go_update(status, output=json.dumps({"status": status}))
-    raw["stackupdates"].insert_one(document)
-
-    id_ = StackUpdateId(str(document["_id"]))
-    expected = StackUpdate(
-        id=id_,
-        cloud_resource_id=CloudResourceId("65701b2c3d4e5f6071829300"),
-        stack_fqdn=None,
-        timeout=timedelta(seconds=600),
-        created_at=NOON,
-        updated_at=LATER,
-        status=Status(status),
-        phase=phase,
-    )
-    assert await mongo.updates.get(id_) == expected
-    assert await mongo.updates.page(10, where=StackUpdateFilter(statuses=frozenset({Status(status)}))) == [expected]
-    assert await mongo.updates.output(id_) == json.dumps({"status": status})
-    assert await mongo.updates.manifest(id_) is None
-    assert await mongo.updates.next_queued() is None
-
-
-async def test_what_the_go_backend_left_open_can_be_ended_once(mongo: Backends, raw: Database[dict[str, Any]]) -> None:
-    """An update without our fields is saved like any other: one revision on, and never again."""
-    document = go_update("in_progress", theirs="kept")
-    raw["stackupdates"].insert_one(document)
-    left = await mongo.updates.get(StackUpdateId(str(document["_id"])))
-    assert left
-
-    ended = left.failed(LATER, Failure(FailureKind.WORKER_LOST, "The service that ran it is gone. Deploy again."))
-    await mongo.updates.save(ended, "{}")
-    await mongo.updates.save(ended, "{}")
-
-    assert await mongo.updates.get(left.id) == ended
-    with pytest.raises(RevisionConflict):
-        await mongo.updates.save(left.failed(LATER, Failure(FailureKind.TIMEOUT, "Another outcome.")))
-    stored = raw["stackupdates"].find_one({})
-    assert stored
-    assert (stored["status"], stored["output"], stored["theirs"]) == ("failed", "{}", "kept")
 
 
 async def test_our_documents_have_the_fields_of_the_go_backend(mongo: Backends, raw: Database[dict[str, Any]]) -> None:
@@ -161,60 +68,51 @@ async def test_a_replaced_cloud_resource_keeps_other_programs_fields(
     assert stored["theirs"] == "kept"
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"status": "pending"}, "'pending' is not a valid Status"),
-        ({"created_at": "yesterday"}, "'yesterday' is no date"),
-        ({"phase": "asleep"}, "'asleep' is not a valid Phase"),
-        ({"failure": "{}"}, "the field 'kind' is missing"),
-    ],
-)
-async def test_a_document_that_is_no_stack_update_is_named(
-    mongo: Backends, raw: Database[dict[str, Any]], change: dict[str, object], reason: str
-) -> None:
-    """What can't be understood is a sentence with the document's id and what is wrong, not a crash."""
-    document = {**go_update("success"), **change}
-    raw["stackupdates"].insert_one(document)
-
-    with pytest.raises(StoreRefused, match=f"{document['_id']}.*{reason}.*delete it"):
-        await mongo.updates.page(10)
-
-
-async def test_doubles_of_the_go_backend_are_listed_with_the_way_out(
-    mongodb_database_url: str, raw: Database[dict[str, Any]]
-) -> None:
-    """Where (kind, name) is there twice the start names the pairs; once all but one are gone, it works."""
-    for name, times in (("once", 1), ("twice", 2), ("thrice", 3)):
-        for _ in range(times):
-            raw["cloud_resources"].insert_one({"name": name, "kind": "Demo", "created_at": NOON, "updated_at": NOON})
-
-    with pytest.raises(StoreRefused, match=r"Demo thrice, Demo twice\. Delete or rename all but one of each"):
-        async with open_backends(mongodb_database_url):
-            pass
-
-    for name in ("twice", "thrice", "thrice"):
-        raw["cloud_resources"].delete_one({"name": name})
-    async with open_backends(mongodb_database_url) as backends:
-        assert await backends.resources.count() == 3
-
-
 async def test_indexes_are_ensured_at_every_start(mongodb_database_url: str, raw: Database[dict[str, Any]]) -> None:
     """A second start finds the indexes that the first one made, and adds none."""
     for _ in range(2):
         async with open_backends(mongodb_database_url):
             pass
 
-    keys = {tuple(index["key"]): index.get("unique", False) for index in raw["cloud_resources"].list_indexes()}
-    assert keys == {("_id",): False, ("kind", "name"): True, ("created_at", "_id"): False}
-    assert {tuple(index["key"]) for index in raw["stackupdates"].list_indexes()} == {
-        ("_id",),
-        ("created_at", "_id"),
-        ("cloud_resource_id", "created_at", "_id"),
-        ("status", "created_at", "_id"),
-        ("cloud_resource_id", "status", "created_at", "_id"),
-        ("phase", "created_at", "_id"),
+    def keys(collection: str) -> dict[tuple[str, ...], bool]:
+        return {tuple(index["key"]): index.get("unique", False) for index in raw[collection].list_indexes()}
+
+    place = ("created_at", "_id")
+    course = ("operation", "status", *place)
+    assert keys("cloud_resources") == {
+        ("_id",): False,
+        ("kind", "name"): True,
+        **dict.fromkeys([place, ("kind", *place), ("name", *place), ("updated_at", "_id")], False),
     }
+    assert set(keys("deleted_cloud_resources")) == {("_id",), ("deleted_at", "_id")}
+    assert set(keys("stackupdates")) == {
+        ("_id",),
+        place,
+        ("cloud_resource_id", *place),
+        ("stack_fqdn", *place),
+        course,
+        ("cloud_resource_id", *course),
+        ("stack_fqdn", *course),
+        ("cloud_resource_id", "stack_fqdn", *course),
+        ("phase", *place),
+        ("updated_at", "_id"),
+    }
+
+
+async def test_a_deletion_that_broke_off_is_no_deletion(mongo: Backends, raw: Database[dict[str, Any]]) -> None:
+    """What was remembered before the cloud resource was gone is not told as long as it is there."""
+    kept, gone = a_cloud_resource(created_at=NOON), a_cloud_resource(created_at=NOON)
+    for resource in (kept, gone):
+        await mongo.resources.insert(resource)
+        await mongo.resources.delete(resource.id, NOON + SECOND)
+    await mongo.resources.insert(kept)
+
+    assert await mongo.resources.changed_since(NOON, 10) == [kept, DeletedResource(gone, NOON + SECOND)]
+
+    assert await mongo.resources.delete(kept.id, NOON + 2 * SECOND)
+    deletions = [DeletedResource(gone, NOON + SECOND), DeletedResource(kept, NOON + 2 * SECOND)]
+    assert await mongo.resources.changed_since(NOON, 10) == deletions
+    assert raw["deleted_cloud_resources"].count_documents({}) == 2
 
 
 async def test_a_url_without_a_name_means_the_database_stackcast(mongodb_url: str) -> None:
@@ -282,9 +180,14 @@ async def test_a_lost_answer_to_a_write_is_no_failure(proxy: Proxy) -> None:
         proxy.doomed_request = claim.nonce.encode()
         assert await backends.claims.claim(claim)
 
-        assert proxy.cuts == 4
-        assert await backends.resources.page(10) == [resource]
-        assert await backends.updates.page(10) == [update.started(update.created_at)]
+        doomed_resource = a_cloud_resource()
+        await backends.resources.insert(doomed_resource)
+        proxy.doomed_request = b"\x02delete\x00\x10\x00\x00\x00cloud_resources\x00"
+        assert await backends.resources.delete(doomed_resource.id, NOON)
+
+        assert proxy.cuts == 5
+        assert await backends.resources.page(Slice(10)) == [resource]
+        assert await backends.history.page(Slice(10)) == [update.started(update.created_at)]
         assert await backends.claims.current(claim.stack) == claim
 
 

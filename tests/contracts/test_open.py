@@ -15,6 +15,7 @@ import pytest
 from graphql_api.adapters import Backends, open_backends
 from graphql_api.domain.errors import StartRefused, StoreUnavailable
 from tests.builders import MANIFEST, a_claim, a_cloud_resource, a_stack_update
+from tests.contracts.shown import shown
 
 
 async def test_a_database_that_answers_is_pinged(backends: Backends) -> None:
@@ -132,12 +133,3 @@ async def test_what_was_kept_is_there_after_reopening(database_url: str) -> None
 
     lasting = (resource, update.started(update.created_at), "{}", claim)
     assert found == ((None,) * 4 if ":memory:" in database_url else lasting)
-
-
-def shown(error: BaseException | None) -> str:
-    """What a log would show of the error and of all that it says it came from."""
-    texts = []
-    while error:
-        texts.append(str(error))
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return "\n".join(texts)

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from graphql_api.adapters import open_backends, sqlite_rows
-from graphql_api.adapters.sqlite import SqliteUpdates, open_sqlite
+from graphql_api.adapters import open_backends
+from graphql_api.adapters.sqlite import open_sqlite
+from graphql_api.adapters.sqlite_schema import MIGRATIONS
+from graphql_api.adapters.sqlite_updates import SqliteUpdates
 from graphql_api.domain.errors import RevisionConflict, StoreRefused, StoreUnavailable
-from graphql_api.domain.ports import Cursor, StackUpdateFilter
-from graphql_api.domain.records import CloudResourceId, StackFqdn, Status, utc_now
-from tests.builders import MANIFEST, a_cloud_resource, a_stack_update
+from graphql_api.domain.ports import Slice, StackUpdateFilter
+from graphql_api.domain.records import Operation, StackUpdateId
+from tests.builders import MANIFEST, STACK, a_cloud_resource, a_stack_update, failed
 
 LIMIT = timedelta(seconds=5)
 SHORT = timedelta(milliseconds=200)
-RESOURCE = CloudResourceId("0123456789abcdef01234567")
 
 
 @pytest.fixture
@@ -59,54 +60,6 @@ def content(file: Path) -> bytes:
 
 def write(file: Path, content: bytes) -> None:
     file.write_bytes(content)
-
-
-def plan(connection: sqlite3.Connection, query: sqlite_rows.Query) -> list[str]:
-    sql, parameters = query
-    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
-
-
-ALL_FILTERS = [
-    StackUpdateFilter(cloud_resource_id, statuses)
-    for cloud_resource_id in (None, RESOURCE)
-    for statuses in (None, frozenset({Status.FAILED}), frozenset({Status.FAILED, Status.SUCCESS}), frozenset(Status))
-]
-
-
-@pytest.mark.parametrize("after", [None, Cursor(utc_now(), RESOURCE)], ids=["top", "deep"])
-@pytest.mark.parametrize("where", ALL_FILTERS, ids=str)
-def test_every_page_is_an_index_search(raw: sqlite3.Connection, where: StackUpdateFilter, after: Cursor | None) -> None:
-    """A page costs the same at any depth: its place is found in an index that has the page's order."""
-    steps = plan(raw, sqlite_rows.updates_page(10, after, where))
-
-    searches = [step for step in steps if step.startswith("SEARCH stack_updates USING INDEX")]
-    assert len(searches) == len(where.statuses or {None})
-    assert all("created_at" in search for search in searches)
-    assert not [step for step in steps if "SCAN" in step or "TEMP B-TREE" in step]
-
-
-@pytest.mark.parametrize("after", [None, Cursor(utc_now(), RESOURCE)], ids=["top", "deep"])
-def test_every_page_of_cloud_resources_is_an_index_search(raw: sqlite3.Connection, after: Cursor | None) -> None:
-    """The same holds for cloud resources."""
-    assert plan(raw, sqlite_rows.resources_page(10, after)) == [
-        "SEARCH cloud_resources USING INDEX cloud_resources_by_age ((created_at,id)<(?,?))"
-    ]
-
-
-def test_the_queue_is_read_from_its_own_index(raw: sqlite3.Connection) -> None:
-    """What has ended costs nothing when the next queued update is looked for."""
-    steps = plan(raw, sqlite_rows.next_queued([StackFqdn("organization/demo/dev")]))
-
-    assert "SCAN stack_updates USING INDEX stack_updates_queued" in steps
-    assert not [step for step in steps if "TEMP B-TREE" in step]
-
-
-@pytest.mark.parametrize("where", [filter_ for filter_ in ALL_FILTERS if filter_ != StackUpdateFilter()], ids=str)
-def test_counting_reads_an_index_only(raw: sqlite3.Connection, where: StackUpdateFilter) -> None:
-    """A count under a filter searches an index and never the records."""
-    (step,) = plan(raw, sqlite_rows.updates_count(where))
-
-    assert step.startswith("SEARCH stack_updates USING COVERING INDEX")
 
 
 async def test_of_concurrent_saves_from_one_revision_one_wins(file: Path) -> None:
@@ -159,6 +112,25 @@ async def test_an_older_version_is_migrated(file: Path) -> None:
         async with open_sqlite(file, LIMIT, [first, second]) as database:
             assert await database.rows("SELECT x, y FROM a") == [(1, 7)]
             assert await database.number("PRAGMA user_version") == 2
+
+
+async def test_the_first_version_is_migrated_with_its_records(file: Path) -> None:
+    """What the first version kept is read, filtered and saved as what it was: updates of their stacks."""
+    id_ = "0123456789abcdef01234567"
+    row = (id_, "a" * 24, STACK, 600_000, 1, 2, "in_progress", "preparing", 2, 2, None, None, None, "[]", "kind: Demo")
+    async with open_sqlite(file, LIMIT, MIGRATIONS[:1]) as database:
+        insert = f"INSERT INTO stack_updates VALUES ({', '.join('?' * len(row))}, NULL)"  # noqa: S608
+        await database.write(lambda connection: connection.execute(insert, row).rowcount)
+
+    async with open_backends(f"sqlite:///{file}") as backends:
+        update = await backends.updates.get(StackUpdateId(id_))
+        assert update
+        assert (update.operation, update.revision, update.stack_fqdn) == (Operation.UPDATE, 2, STACK)
+        assert await backends.updates.manifest(update.id) == "kind: Demo"
+        where = StackUpdateFilter(operations=frozenset({Operation.UPDATE}), stack_fqdn=STACK)
+        assert await backends.history.page(Slice(10), where) == [update]
+        await backends.updates.save(failed(update), "{}")
+        assert await backends.history.changed_since(update.updated_at, 10) == [failed(update)]
 
 
 async def test_a_migration_that_breaks_off_leaves_the_older_version(file: Path) -> None:
@@ -246,7 +218,7 @@ async def test_a_damaged_database_is_refused(database: Path) -> None:
 
     with pytest.raises(StoreRefused, match="damaged; put a backup in its place"):
         async with open_backends(f"sqlite:///{database}") as backends:
-            await backends.updates.page(10)
+            await backends.history.page(Slice(10))
 
 
 async def test_a_locked_database_is_unavailable_within_the_limit(raw: sqlite3.Connection, database: Path) -> None:

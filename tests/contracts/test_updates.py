@@ -3,58 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from graphql_api.domain.errors import RevisionConflict
-from graphql_api.domain.ports import Cursor, StackUpdateFilter, UpdateStore
-from graphql_api.domain.records import (
-    CloudResourceId,
-    Failure,
-    FailureKind,
-    StackFqdn,
-    StackOutput,
-    StackUpdate,
-    StackUpdateId,
-    Status,
-)
-from tests.builders import MANIFEST, a_cloud_resource, a_stack_update
-
-NOON = datetime(2026, 1, 1, 12, 0, 0, 123_000, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
-FAILURE = Failure(FailureKind.PROGRAM_ERROR, "Line 1 is wrong: 'ß' \x00 \ud800. Correct it.", retryable=True)
-OUTPUTS = (
-    StackOutput("big", 2**80),
-    StackOutput("dotted.name", {"$ref": [1, 2.5, None, True], "a.b": "ß"}),
-    StackOutput("password", None, secret=True),
-)
-
-
-def started(update: StackUpdate) -> StackUpdate:
-    return update.started(update.created_at + SECOND)
-
-
-def to_success(update: StackUpdate) -> list[StackUpdate]:
-    """All revisions on the way."""
-    running = started(update).running(update.created_at + 2 * SECOND)
-    return [
-        update,
-        started(update),
-        running,
-        running.succeeded(update.created_at + 4 * SECOND, 0, OUTPUTS),
-    ]
-
-
-def failed(update: StackUpdate) -> StackUpdate:
-    return update.failed(update.created_at + SECOND, FAILURE, exit_code=-9, stack_outputs=OUTPUTS)
-
-
-async def kept(updates: UpdateStore, *revisions: StackUpdate) -> None:
-    """Bring a stack update through these revisions."""
-    await updates.insert(revisions[0], MANIFEST)
-    for revision in revisions[1:]:
-        await updates.save(revision)
+from graphql_api.domain.ports import UpdateHistory, UpdateStore
+from graphql_api.domain.records import StackFqdn, StackUpdateId
+from tests.builders import MANIFEST, NOON, SECOND, a_stack_update, failed, kept, started, to_success
 
 
 async def test_a_queued_update_comes_back_as_it_went_in(updates: UpdateStore) -> None:
@@ -97,7 +53,7 @@ async def test_an_unknown_update_is_none(updates: UpdateStore, id_: str) -> None
     assert await updates.output(unknown) is None
 
 
-async def test_inserting_an_update_again_does_nothing(updates: UpdateStore) -> None:
+async def test_inserting_an_update_again_does_nothing(updates: UpdateStore, history: UpdateHistory) -> None:
     """The same insert may be made again, also when a worker has taken the update meanwhile."""
     update = a_stack_update()
     await kept(updates, update, started(update))
@@ -106,7 +62,7 @@ async def test_inserting_an_update_again_does_nothing(updates: UpdateStore) -> N
 
     assert await updates.get(update.id) == started(update)
     assert await updates.manifest(update.id) == MANIFEST
-    assert await updates.count() == 1
+    assert await history.count() == 1
 
 
 async def test_an_id_of_another_update_is_never_taken_over(updates: UpdateStore) -> None:
@@ -170,12 +126,12 @@ async def test_a_save_that_skips_a_revision_is_a_conflict(updates: UpdateStore) 
     assert await updates.get(update.id) == update
 
 
-async def test_a_save_of_an_unknown_update_is_a_conflict(updates: UpdateStore) -> None:
+async def test_a_save_of_an_unknown_update_is_a_conflict(updates: UpdateStore, history: UpdateHistory) -> None:
     """A save never adds a record."""
     with pytest.raises(RevisionConflict):
         await updates.save(started(a_stack_update()))
 
-    assert await updates.count() == 0
+    assert await history.count() == 0
 
 
 async def test_an_ended_update_never_changes(updates: UpdateStore) -> None:
@@ -191,86 +147,6 @@ async def test_an_ended_update_never_changes(updates: UpdateStore) -> None:
 
     assert await updates.get(update.id) == ended
     assert await updates.output(update.id) == "{}"
-
-
-def newest_first(updates: list[StackUpdate]) -> list[StackUpdate]:
-    return sorted(updates, key=lambda update: (update.created_at, update.id), reverse=True)
-
-
-async def walk(updates: UpdateStore, first: int, where: StackUpdateFilter) -> list[StackUpdate]:
-    """All pages, one after the other, while newer updates are added that the filter allows."""
-    walked: list[StackUpdate] = []
-    after = None
-    while page := await updates.page(first, after, where):
-        assert len(page) <= first
-        walked.extend(page)
-        after = Cursor(page[-1].created_at, page[-1].id)
-        await updates.insert(
-            a_stack_update(
-                created_at=NOON + timedelta(hours=1),
-                cloud_resource_id=where.cloud_resource_id or CloudResourceId("0" * 24),
-            ),
-            MANIFEST,
-        )
-    return walked
-
-
-@pytest.fixture
-async def twelve(updates: UpdateStore) -> list[StackUpdate]:
-    """Updates of two cloud resources in three statuses, three in each millisecond."""
-    resource_ids = (a_cloud_resource().id, a_cloud_resource().id)
-    made = []
-    for number in range(12):
-        update = a_stack_update(
-            created_at=NOON + timedelta(milliseconds=number // 3), cloud_resource_id=resource_ids[number % 2]
-        )
-        revisions = ([update], [update, failed(update)], to_success(update))[number // 2 % 3]
-        await kept(updates, *revisions)
-        made.append(revisions[-1])
-    return made
-
-
-@pytest.mark.parametrize("first", [1, 2, 5, 100])
-@pytest.mark.parametrize("of_resource", [False, True])
-@pytest.mark.parametrize(
-    "statuses",
-    [None, {Status.FAILED}, {Status.IN_PROGRESS, Status.SUCCESS}, set(Status), {Status.CANCELLED}],
-    ids=["all", "one", "two", "every", "unused"],
-)
-async def test_pages_are_complete_without_doubles_and_in_order(
-    updates: UpdateStore, twelve: list[StackUpdate], first: int, of_resource: bool, statuses: set[Status] | None
-) -> None:
-    """Walking shows each update that the filter allows once, newest first, ties by id, while others are added."""
-    where = StackUpdateFilter(
-        cloud_resource_id=twelve[0].cloud_resource_id if of_resource else None,
-        statuses=frozenset(statuses) if statuses is not None else None,
-    )
-    allowed = [
-        update
-        for update in twelve
-        if (not of_resource or update.cloud_resource_id == where.cloud_resource_id)
-        and (statuses is None or update.status in statuses)
-    ]
-    assert await updates.count(where) == len(allowed)
-
-    assert await walk(updates, first, where) == newest_first(allowed)
-
-
-async def test_no_statuses_allow_no_update(updates: UpdateStore, twelve: list[StackUpdate]) -> None:
-    """An empty set of statuses asks for none, unlike None, which asks for all."""
-    none = StackUpdateFilter(statuses=frozenset())
-
-    assert await updates.page(10, where=none) == []
-    assert await updates.count(none) == 0
-    assert await updates.count() == len(twelve)
-
-
-async def test_a_cursor_need_not_be_of_a_record(updates: UpdateStore, twelve: list[StackUpdate]) -> None:
-    """A place in the list stays one, whatever is or was there."""
-    between = Cursor(twelve[6].created_at, "0" * 24)
-
-    assert await updates.page(100, between) == newest_first(twelve[:6])
-    assert await updates.page(100, Cursor(NOON - SECOND, "f" * 24)) == []
 
 
 async def test_the_oldest_queued_update_is_next(updates: UpdateStore) -> None:

@@ -143,6 +143,20 @@ FAILURES: dict[str, Case] = {
         False,
         "it gave no reason; its output may tell more.",
     ),
+    "told to stop by somebody else": (
+        "",
+        EngineReport(errors=("update canceled",), summarized=True, signalled=True),
+        FailureKind.INTERRUPTED,
+        True,
+        "Something outside the service ended Pulumi",
+    ),
+    "a plugin is killed": (
+        "",
+        EngineReport(errors=("error reading from server: EOF",), summarized=True),
+        FailureKind.PROGRAM_ERROR,
+        True,
+        "A plugin of Pulumi, the program's language host or a provider, ended",
+    ),
     "stack missing": (NO_STACK, EngineReport(), FailureKind.PROGRAM_ERROR, False, NO_STACK.strip()),
     "lock held": (
         LOCKED,

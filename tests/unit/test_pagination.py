@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,9 +12,9 @@ import strawberry
 
 from graphql_api.adapters import Backends, open_backends
 from graphql_api.domain.errors import BadUserInput
-from graphql_api.domain.ports import Cursor
+from graphql_api.domain.ports import EVERY_RESOURCE, Cursor, Slice
 from graphql_api.domain.records import CloudResource
-from graphql_api.schema.pagination import DEFAULT_FIRST, PAGE_LIMIT, Connection, PageRequest, connection
+from graphql_api.schema.pagination import DEFAULT_SIZE, PAGE_LIMIT, Connection, PageRequest, connection
 from graphql_api.schema.scalars import CONFIG, read_id
 from tests.builders import a_cloud_resource
 
@@ -29,50 +30,63 @@ async def none_counted() -> int:
     raise AssertionError("nobody asked for the count")
 
 
-def cursor_of(record: CloudResource) -> str:
-    page = connection(PageRequest.read(1, None), [record], lambda node: node, none_counted)
+async def cursor_of(record: CloudResource) -> str:
+    async def fetch(_: Slice) -> Sequence[CloudResource]:
+        return [record]
+
+    page = await connection(PageRequest.read(1), fetch, lambda node: node, none_counted)
     return page.edges[0].cursor
 
 
 # --- what clients may hand in
 
 
-@pytest.mark.parametrize(("given", "size"), [(None, DEFAULT_FIRST), (1, 1), (20, 20), (PAGE_LIMIT, PAGE_LIMIT)])
+@pytest.mark.parametrize(("given", "size"), [(None, DEFAULT_SIZE), (1, 1), (20, 20), (PAGE_LIMIT, PAGE_LIMIT)])
 def test_the_size_of_a_page(given: int | None, size: int) -> None:
-    """From 1 to 100, or 20 when nothing is said; one record more is fetched to see whether more follow."""
-    request = PageRequest.read(given, None)
-
-    assert (request.first, request.after, request.rows) == (size, None, size + 1)
+    """From 1 to 100, or 20 when nothing is said; one record more is fetched to see whether there are more."""
+    assert PageRequest.read(first=given).slice == Slice(size + 1)
+    assert PageRequest.read(last=given).slice == Slice(size + 1, from_end=given is not None)
 
 
 @pytest.mark.parametrize("given", [0, -1, 101, 2**31, -(2**31)])
-def test_a_size_out_of_range_is_refused(given: int) -> None:
+@pytest.mark.parametrize("argument", ["first", "last"])
+def test_a_size_out_of_range_is_refused(argument: str, given: int) -> None:
     """Nothing is silently cut: the refusal names the argument and the range."""
-    with pytest.raises(BadUserInput, match=rf"^first must be from 1 to 100; it is {given}\.$") as caught:
-        PageRequest.read(given, None)
+    with pytest.raises(BadUserInput, match=rf"^{argument} must be from 1 to 100; it is {given}\.$") as caught:
+        PageRequest.read(**{argument: given})  # type: ignore[arg-type]  # a size, under either name
 
-    assert (caught.value.argument, caught.value.code) == ("first", "BAD_USER_INPUT")
+    assert (caught.value.argument, caught.value.code) == (argument, "BAD_USER_INPUT")
 
 
-def test_no_cursor_is_the_beginning() -> None:
+def test_two_sizes_are_refused() -> None:
+    """Nobody knows what the first of the last would be."""
+    with pytest.raises(BadUserInput, match="leave one of them out"):
+        PageRequest.read(first=1, last=1)
+
+
+def test_no_cursor_is_the_beginning_and_the_end() -> None:
     """Null and leaving it out are the same."""
-    assert PageRequest.read(1, None).after is None
-    assert PageRequest.read(1, strawberry.UNSET).after is None
+    left_out = PageRequest.read(strawberry.UNSET, strawberry.UNSET, strawberry.UNSET, strawberry.UNSET)
+
+    assert left_out == PageRequest.read(None, None, None, None) == PageRequest(DEFAULT_SIZE)
 
 
 @pytest.mark.parametrize(
     "moment", [TIME, datetime(1970, 1, 1, tzinfo=UTC), datetime(2038, 2, 1, microsecond=999000, tzinfo=UTC)]
 )
-def test_a_cursor_is_the_place_of_its_record(moment: datetime) -> None:
+async def test_a_cursor_is_the_place_of_its_record(moment: datetime) -> None:
     """What is given out comes back as exactly the place it stands for, to the millisecond."""
     record = a_cloud_resource(created_at=moment)
+    cursor = await cursor_of(record)
 
-    assert PageRequest.read(1, cursor_of(record)).after == Cursor(moment, record.id)
+    request = PageRequest.read(after=cursor, before=cursor)
+
+    assert request.after == request.before == Cursor(moment, record.id)
 
 
-def test_a_cursor_can_stand_in_a_url() -> None:
+async def test_a_cursor_can_stand_in_a_url() -> None:
     """Cursors are handed around as they are, without escapes."""
-    cursors = {cursor_of(a_cloud_resource(created_at=TIME + timedelta(milliseconds=n))) for n in range(64)}
+    cursors = {await cursor_of(a_cloud_resource(created_at=TIME + timedelta(milliseconds=n))) for n in range(64)}
 
     assert not set("".join(cursors)) & set("+/ &?#%")
 
@@ -104,12 +118,13 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
-def test_a_cursor_that_is_none_of_ours_is_refused(text: str) -> None:
+@pytest.mark.parametrize("argument", ["after", "before"])
+def test_a_cursor_that_is_none_of_ours_is_refused(argument: str, text: str) -> None:
     """The refusal names the argument and says where cursors come from."""
-    with pytest.raises(BadUserInput, match=r"^after must be a cursor as the API gives them out: ") as caught:
-        PageRequest.read(1, text)
+    with pytest.raises(BadUserInput, match=rf"^{argument} must be a cursor as the API gives them out: ") as caught:
+        PageRequest.read(**{argument: text})  # type: ignore[arg-type]  # a cursor, under either name
 
-    assert caught.value.argument == "after"
+    assert caught.value.argument == argument
 
 
 def test_an_id_is_taken_as_it_was_given_out() -> None:
@@ -148,55 +163,83 @@ def test_times_are_shown_in_utc_with_milliseconds(moment: datetime, text: str) -
 # --- pages
 
 
-@pytest.mark.parametrize(
-    ("fetched", "after", "shown", "more", "before"),
-    [
-        (0, None, 0, False, False),
-        (2, None, 2, False, False),
-        (3, None, 3, False, False),
-        (4, None, 3, True, False),
-        (0, encoded(f"1:{ID}"), 0, False, True),
-        (4, encoded(f"1:{ID}"), 3, True, True),
-    ],
-)
-def test_a_page_says_where_it_stands(fetched: int, after: str | None, shown: int, more: bool, before: bool) -> None:
-    """Whether more follow, whether it begins after a cursor, and the cursors of its ends."""
-    records = [a_cloud_resource(created_at=TIME - timedelta(seconds=number)) for number in range(fetched)]
-
-    page = connection(PageRequest.read(3, after), records, lambda record: record.name, none_counted)
-
-    assert page.nodes() == [record.name for record in records[:shown]]
-    assert [edge.node for edge in page.edges] == page.nodes()
-    assert (page.page_info.has_next_page, page.page_info.has_previous_page) == (more, before)
-    ends = (page.page_info.start_cursor, page.page_info.end_cursor)
-    assert ends == ((cursor_of(records[0]), cursor_of(records[shown - 1])) if shown else (None, None))
-
-
 @pytest.fixture
 async def backends() -> AsyncIterator[Backends]:
     async with open_backends("sqlite:///:memory:") as opened:
         yield opened
 
 
-async def read_page(backends: Backends, first: int, after: str | None) -> Connection[CloudResource]:
-    request = PageRequest.read(first, after)
-    records = await backends.resources.page(request.rows, request.after)
-    return connection(request, records, lambda record: record, backends.resources.count)
+async def read_page(backends: Backends, **arguments: object) -> Connection[CloudResource]:
+    return await connection(
+        PageRequest.read(**arguments),  # type: ignore[arg-type]  # page arguments, as clients name them
+        lambda slice_: backends.resources.page(slice_, EVERY_RESOURCE),
+        lambda record: record,
+        backends.resources.count,
+    )
 
 
 async def test_paging_shows_every_record_once_newest_first(backends: Backends) -> None:
-    """Also where many were made in the same millisecond, page by page to the end."""
+    """Also where many were made in the same millisecond, page by page to the end, and back to the beginning."""
     records = [a_cloud_resource(created_at=TIME + timedelta(milliseconds=number // 5)) for number in range(23)]
     for record in records:
         await backends.resources.insert(record)
 
-    seen, after, more = list[CloudResource](), None, True
-    while more:
-        page = await read_page(backends, 4, after)
-        seen += page.nodes()
-        after, more = page.page_info.end_cursor, page.page_info.has_next_page
+    page = await read_page(backends, first=4)
+    forth = page.nodes()
+    while await page.page_info.has_next_page():
+        page = await read_page(backends, first=4, after=page.page_info.end_cursor)
+        forth += page.nodes()
+    page = await read_page(backends, last=4)
+    back = page.nodes()
+    while await page.page_info.has_previous_page():
+        page = await read_page(backends, last=4, before=page.page_info.start_cursor)
+        back = page.nodes() + back
 
-    assert seen == records[::-1]
+    assert forth == back == records[::-1]
+
+
+async def test_a_page_says_where_it_stands_whatever_was_asked(backends: Backends) -> None:
+    """For every combination of arguments on a short list: the items, and truly whether there are more on each side."""
+    records = [a_cloud_resource(created_at=TIME - timedelta(seconds=number)) for number in range(4)]
+    for record in records:
+        await backends.resources.insert(record)
+    cursors = [None, *[await cursor_of(record) for record in records]]
+
+    for size, from_end, after, before in itertools.product([1, 2, 3, 9], [False, True], cursors, cursors):
+        name = "last" if from_end else "first"
+        page = await read_page(backends, **{name: size, "after": after, "before": before})
+        begin = cursors.index(after) if after else 0
+        end = cursors.index(before) - 1 if before else 4
+        between = records[begin:end]
+        shown = between[-size:] if from_end else between[:size]
+
+        assert page.nodes() == [edge.node for edge in page.edges] == shown
+        found = await page.page_info.has_previous_page(), await page.page_info.has_next_page()
+        if shown:
+            assert found == (shown[0] != records[0], shown[-1] != records[-1])
+            ends = page.page_info.start_cursor, page.page_info.end_cursor
+            assert ends == (await cursor_of(shown[0]), await cursor_of(shown[-1]))
+        else:  # a page of nothing still knows what lies up to `after` and from `before` on
+            assert found == (after is not None and begin > 0 and end > 0, before is not None and begin < 4)
+            assert (page.page_info.start_cursor, page.page_info.end_cursor) == (None, None)
+
+
+async def test_nobody_pays_for_what_is_not_asked() -> None:
+    """A page is one question; what lies behind its cursors, and how many there are, is asked only when selected."""
+    questions = list[Slice]()
+
+    async def fetch(slice_: Slice) -> Sequence[CloudResource]:
+        questions.append(slice_)
+        return [a_cloud_resource()]
+
+    cursor = await cursor_of(a_cloud_resource())
+    page = await connection(PageRequest.read(first=3, after=cursor), fetch, lambda node: node, none_counted)
+    assert len(page.nodes()) == len(questions) == 1
+
+    assert not await page.page_info.has_next_page()
+    assert len(questions) == 1
+    assert await page.page_info.has_previous_page()
+    assert [slice_.limit for slice_ in questions] == [4, 1]
 
 
 async def test_a_page_stays_right_while_records_are_added_in_front(backends: Backends) -> None:
@@ -204,14 +247,14 @@ async def test_a_page_stays_right_while_records_are_added_in_front(backends: Bac
     old = [a_cloud_resource(created_at=TIME + timedelta(seconds=number)) for number in range(6)]
     for record in old:
         await backends.resources.insert(record)
-    first = await read_page(backends, 3, None)
+    first = await read_page(backends, first=3)
 
     for _ in range(3):
         await backends.resources.insert(a_cloud_resource(created_at=TIME + timedelta(hours=1)))
-    second = await read_page(backends, 3, first.page_info.end_cursor)
+    second = await read_page(backends, first=3, after=first.page_info.end_cursor)
 
     assert first.nodes() + second.nodes() == old[::-1]
-    assert not second.page_info.has_next_page
+    assert not await second.page_info.has_next_page()
 
 
 async def test_the_whole_list_is_counted_only_when_asked(backends: Backends) -> None:
@@ -219,5 +262,5 @@ async def test_the_whole_list_is_counted_only_when_asked(backends: Backends) -> 
     for _ in range(3):
         await backends.resources.insert(a_cloud_resource())
 
-    assert (await read_page(backends, 1, None)).edges
-    assert await (await read_page(backends, 1, None)).count() == 3
+    assert (await read_page(backends, first=1)).edges
+    assert await (await read_page(backends, first=1)).count() == 3

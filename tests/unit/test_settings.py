@@ -21,11 +21,14 @@ DEFAULTS: dict[str, Any] = {
     "host": "127.0.0.1",
     "port": 8321,
     "token": None,
+    "token_file": None,
     "data_dir": Path(".stackcast"),
     "database_url": "",
+    "database_url_file": None,
     "modules": None,
     "module_dir": None,
     "backend_url": "",
+    "state_dir": None,
     "pulumi_home": None,
     "passphrase": None,
     "passphrase_file": None,
@@ -50,6 +53,7 @@ VARIABLES: dict[str, tuple[str, str, object]] = {
     "STACKCAST_MODULES": ("modules", "/srv/modules", Path("/srv/modules")),
     "PULUMI_MODULE_DIR": ("module_dir", "/srv/module", Path("/srv/module")),
     "PULUMI_BACKEND_URL": ("backend_url", "s3://bucket", "s3://bucket"),
+    "PULUMI_STATE_DIR": ("state_dir", "/srv/state", Path("/srv/state")),
     "PULUMI_HOME": ("pulumi_home", "/srv/pulumi", Path("/srv/pulumi")),
     "PULUMI_CONFIG_PASSPHRASE": ("passphrase", "pass phrase", SecretStr("pass phrase")),
     "PULUMI_CONFIG_PASSPHRASE_FILE": ("passphrase_file", "/run/secret", Path("/run/secret")),
@@ -63,6 +67,10 @@ VARIABLES: dict[str, tuple[str, str, object]] = {
     "STACKCAST_ALLOWED_HOSTS": ("allowed_hosts", "a.example,b.example", ("a.example", "b.example")),
     "STACKCAST_ALLOWED_ORIGINS": ("allowed_origins", "https://a.example", ("https://a.example",)),
 }
+
+
+#: Those that name a file which is read; they are tested below.
+FILES = {"STACKCAST_TOKEN_FILE": "token", "STACKCAST_DATABASE_URL_FILE": "database_url"}
 
 
 def refusal(environ: Mapping[str, str]) -> str:
@@ -93,12 +101,12 @@ def test_every_setting_is_tested_and_described() -> None:
     """No variable is without a test above and a sentence for the documentation."""
     fields = {name: field for name, field in Settings.model_fields.items() if field.alias}
 
-    assert {field.alias for field in fields.values()} == set(VARIABLES)
+    assert {field.alias for field in fields.values()} == {*VARIABLES, *FILES}
     assert all(field.description and field.description.endswith(".") for field in fields.values())
     assert set(Settings.model_fields) - set(fields) == {"environment"}
 
 
-@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize("name", [*VARIABLES, *FILES])
 def test_an_empty_variable_is_an_unset_one(name: str) -> None:
     """What compose files and shells leave empty counts as not given."""
     settings = Settings.from_environment({name: ""})
@@ -242,3 +250,80 @@ def test_the_database_is_in_the_data_directory_unless_it_is_named() -> None:
 def test_a_tilde_is_the_home_directory() -> None:
     """Where no shell has replaced it, ``~`` still means home."""
     assert Settings.from_environment({"STACKCAST_DATA_DIR": "~/stackcast"}).data_path == Path.home() / "stackcast"
+
+
+def shown(settings: Settings, field: str) -> str:
+    value = getattr(settings, field)
+    return str(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+
+@pytest.mark.parametrize(("name", "field"), FILES.items())
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_may_be_in_a_file(tmp_path: Path, name: str, field: str, end: str) -> None:
+    """The file's only line is the value, with its spaces and without the newline that editors put at its end."""
+    file = tmp_path / "secret"
+    file.write_bytes(f" {TOKEN} ".encode() + end.encode())
+
+    settings = Settings.from_environment({name: str(file)})
+
+    assert shown(settings, field) == f" {TOKEN} "
+    assert TOKEN not in repr(settings)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_variable_itself_comes_before_its_file(name: str) -> None:
+    """Where both are set the file is not even read."""
+    plain = name.removesuffix("_FILE")
+    settings = Settings.from_environment({name: "/nowhere/secret", plain: TOKEN})
+
+    assert shown(settings, FILES[name]) == TOKEN
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_secret_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> None:
+    """The sentence names the variable, the file and the reason."""
+    message = refusal({name: str(tmp_path / "absent")})
+
+    assert message.startswith(f"{name} can't be used: reading {tmp_path / 'absent'}: No such file or directory.")
+    assert "Is a directory" in refusal({name: str(tmp_path)})
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"  \n", b"one-half-of-it\nother-half-of-it\n", b"\xff\xfe" * 16])
+@pytest.mark.parametrize("name", FILES)
+def test_a_secret_file_holds_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    """An empty file above all never means that no secret is wanted; and the refusal repeats nothing of the content."""
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+
+    message = refusal({name: str(file)})
+
+    assert message == f"{name} can't be used: {file} must hold the secret as its only line."
+
+
+def test_a_token_in_a_file_is_checked_as_any_other(tmp_path: Path) -> None:
+    """A short one is refused, and it counts as a token beyond loopback."""
+    file = tmp_path / "token"
+    file.write_text("short\n")
+    assert refusal({"STACKCAST_TOKEN_FILE": str(file)}).startswith("STACKCAST_TOKEN can't be used: ")
+
+    file.write_text(f"{TOKEN}\n")
+    environ = {"STACKCAST_HOST": "0.0.0.0", "STACKCAST_TOKEN_FILE": str(file)}  # noqa: S104 (a name)
+    assert shown(Settings.from_environment(environ), "token") == TOKEN
+
+
+def test_the_state_is_in_the_data_directory_unless_it_is_named() -> None:
+    """PULUMI_STATE_DIR, which Pulumi does not read, is the place of its backend of files."""
+    data = {"STACKCAST_DATA_DIR": "/srv/stackcast"}
+    assert Settings.from_environment(data).state_path == Path("/srv/stackcast/state")
+    settings = Settings.from_environment({**data, "PULUMI_STATE_DIR": "state"})
+
+    assert settings.state_path == Path.cwd() / "state"
+    assert settings.backend_url == ""
+    assert settings.self_managed
+
+
+def test_the_backend_url_comes_before_the_state_directory() -> None:
+    """Where both are set the URL is the backend."""
+    settings = Settings.from_environment({"PULUMI_STATE_DIR": "/srv/state", "PULUMI_BACKEND_URL": "s3://bucket"})
+
+    assert settings.backend_url == "s3://bucket"

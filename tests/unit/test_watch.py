@@ -1,19 +1,20 @@
-"""Watching a stack update: what a watcher is shown, when, and that nothing is left behind."""
+"""Watching one stack update, or all changes: what a watcher is shown, when, and that nothing is left behind."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import cast
 
 import pytest
 
 from graphql_api.adapters import open_backends
 from graphql_api.adapters.in_process import InProcessWakeups
-from graphql_api.domain.errors import StackUpdateNotFound
-from graphql_api.domain.ports import UpdateStore
+from graphql_api.domain.errors import StackUpdateNotFound, StoreUnavailable
+from graphql_api.domain.ports import UPDATES_TOPIC, ResourceStore, UpdateHistory, UpdateStore
 from graphql_api.domain.records import (
     Failure,
     FailureKind,
@@ -22,8 +23,11 @@ from graphql_api.domain.records import (
     new_id,
     utc_now,
 )
-from graphql_api.service.watch import PUSH_INTERVAL, REREAD_INTERVAL, Watch
-from tests.builders import MANIFEST, a_stack_update
+from graphql_api.service.feed import BATCH, OVERLAP, READ_INTERVAL, REREAD_INTERVAL, Feed, Ready, Version
+from graphql_api.service.watch import PUSH_INTERVAL, Watch
+from runners.lease import Lease
+from runners.record import Record
+from tests.builders import MANIFEST, a_claim, a_stack_update
 from tests.unit import virtual_time
 
 PUSH, REREAD = PUSH_INTERVAL.total_seconds(), REREAD_INTERVAL.total_seconds()
@@ -47,7 +51,8 @@ class Stage:
     shown: list[tuple[float, int]] = field(default_factory=list)
 
     def watch(self) -> Watch:
-        return Watch(cast("UpdateStore", self), self.wakeups)  # it only reads records
+        history, resources = cast("UpdateHistory", None), cast("ResourceStore", None)
+        return Watch(cast("UpdateStore", self), history, resources, self.wakeups)  # one update is read by its id only
 
     async def change(self, changed: StackUpdate, *, announced: bool = True) -> None:
         await self.updates.save(changed)
@@ -287,5 +292,210 @@ def test_a_slow_watcher_gets_the_newest_only() -> None:
             await stage.change(stage.update.running(utc_now()))
             await stage.change(stage.update.failed(utc_now(), FAILURE))
             assert [update.revision async for update in stream] == [4]
+
+    virtual_time.run(scenario)
+
+
+# --- feeds of all changes
+
+TOPIC = "changes"
+SECOND = timedelta(seconds=1)
+
+
+@dataclass
+class Store:
+    """What a store says has changed: names and moments; and one who listens to the feed of it."""
+
+    wakeups: InProcessWakeups = field(default_factory=InProcessWakeups)
+    changes: list[tuple[datetime, str]] = field(default_factory=list)
+    away: bool = False
+    reads: int = 0
+    heard: list[str] = field(default_factory=list)
+    now: datetime = field(default_factory=utc_now)
+
+    async def changed_since(self, moment: datetime, limit: int) -> Sequence[tuple[datetime, str]]:
+        self.reads += 1
+        if self.away:
+            raise StoreUnavailable("The database did not answer.")
+        return sorted(change for change in self.changes if change[0] >= moment)[:limit]
+
+    async def change(self, *names: str, at: datetime | None = None, announced: bool = True) -> None:
+        self.changes += [(at or self.now, name) for name in names]
+        if announced:
+            await self.wakeups.announce(TOPIC)
+
+    def feed(self) -> Feed[tuple[datetime, str]]:
+        return Feed(self.wakeups, TOPIC, self.changed_since, lambda change: Version(change, change[0]))
+
+    async def listen(self) -> None:
+        async with aclosing(self.feed().follow()) as changes:
+            async for change in changes:
+                self.heard.append("ready" if isinstance(change, Ready) else change[1])
+
+
+@asynccontextmanager
+async def a_store(*before: str) -> AsyncIterator[Store]:
+    """A store with some changes, and somebody who has begun to listen."""
+    store = Store()
+    await store.change(*before)
+    listening = asyncio.create_task(store.listen())
+    await asyncio.sleep(REREAD / 2)
+    try:
+        yield store
+    finally:
+        listening.cancel()
+        await asyncio.wait([listening])
+    assert store.wakeups.topics == frozenset()
+    assert len(asyncio.all_tasks()) == 1
+
+
+def test_a_feed_begins_with_ready_and_brings_each_change_once() -> None:
+    """What was there before is not brought, what comes is brought at once, and looking again brings nothing again."""
+
+    async def scenario() -> None:
+        async with a_store("old") as store:
+            assert store.heard == ["ready"]
+            await store.change("a")
+            await asyncio.sleep(0)
+            await asyncio.sleep(READ_INTERVAL.total_seconds())
+            assert store.heard == ["ready", "a"]
+            await asyncio.sleep(30 * REREAD)
+            await store.change("b", announced=False)
+            await asyncio.sleep(REREAD)
+            assert store.heard == ["ready", "a", "b"]
+
+    virtual_time.run(scenario)
+
+
+def test_a_change_that_shows_late_is_not_missed() -> None:
+    """One that was made before others and became visible after them is brought, up to the overlap behind them."""
+
+    async def scenario() -> None:
+        async with a_store() as store:
+            await store.change("later", at=store.now + 5 * SECOND)
+            await asyncio.sleep(REREAD)
+            store.now += 5 * SECOND
+            await store.change("late", at=store.now - OVERLAP + SECOND / 1000)
+            await asyncio.sleep(REREAD)
+            assert store.heard == ["ready", "later", "late"]
+
+    virtual_time.run(scenario)
+
+
+def test_changes_that_share_a_moment_are_all_brought() -> None:
+    """Even more of them than one read brings, once each, and those after them too."""
+
+    async def scenario() -> None:
+        async with a_store() as store:
+            names = [f"{number:04}" for number in range(5 * BATCH)]
+            await store.change(*names)
+            await store.change("after", at=store.now + SECOND)
+            await asyncio.sleep(3 * REREAD)
+            assert store.heard == ["ready", *names, "after"]
+
+    virtual_time.run(scenario)
+
+
+def test_more_changes_before_than_one_read_brings_are_all_old() -> None:
+    """Ready comes only when all that was there has been seen."""
+
+    async def scenario() -> None:
+        async with a_store(*map(str, range(3 * BATCH))) as store:
+            await asyncio.sleep(3 * REREAD)
+            assert store.heard == ["ready"]
+
+    virtual_time.run(scenario)
+
+
+def test_a_feed_waits_for_a_store_that_is_away() -> None:
+    """However long it is away; what was changed by then comes, once, and the listener notices nothing."""
+
+    async def scenario() -> None:
+        async with a_store() as store:
+            store.away = True
+            await store.change("meanwhile")
+            await asyncio.sleep(3600)
+            assert store.heard == ["ready"]
+            store.away = False
+            await asyncio.sleep(2 * REREAD)
+            assert store.heard == ["ready", "meanwhile"]
+
+    virtual_time.run(scenario)
+
+
+def test_a_feed_of_a_store_that_is_away_does_not_begin() -> None:
+    """Without a look at the store nothing can be promised: the caller is told."""
+
+    async def scenario() -> None:
+        store = Store(away=True)
+        with pytest.raises(StoreUnavailable):
+            await store.listen()
+        assert store.wakeups.topics == frozenset()
+
+    virtual_time.run(scenario)
+
+
+def test_a_change_dated_in_the_future_does_not_hide_the_present() -> None:
+    """After a clock that was ahead has been set right, what changes now is brought as before."""
+
+    async def scenario() -> None:
+        async with a_store() as store:
+            await store.change("ahead", at=store.now + timedelta(days=365))
+            await asyncio.sleep(REREAD)
+            await store.change("now")
+            await asyncio.sleep(30 * REREAD)
+            assert store.heard == ["ready", "ahead", "now"]
+
+    virtual_time.run(scenario)
+
+
+def test_a_feed_reads_no_more_than_it_has_to() -> None:
+    """Five times a second while there is much to hear, once a second while there is nothing."""
+
+    async def scenario() -> None:
+        async with a_store() as store:
+            before = store.reads
+            for number in range(1000):
+                store.changes = store.changes[-50:]
+                await store.change(str(number))
+                await asyncio.sleep(0.01)
+            assert store.reads - before == pytest.approx(50, abs=2)
+            before = store.reads
+            await asyncio.sleep(100 * REREAD)
+            assert store.reads - before == pytest.approx(100, abs=2)
+            assert len(store.heard) == 1001
+
+    virtual_time.run(scenario)
+
+
+def test_whoever_changes_a_stack_update_announces_it_to_the_feed() -> None:
+    """A worker's change wakes those who watch all stack updates, as it wakes those who watch this one."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            record = Record(stage.update, Lease(a_claim()), stage.updates, stage.wakeups)
+            async with stage.wakeups.listen(UPDATES_TOPIC) as all_of_them, stage.wakeups.listen(stage.update.id) as one:
+                await record.save(stage.update.started(utc_now()))
+                assert await virtual_time.elapsed(all_of_them.wait()) == 0
+                assert await virtual_time.elapsed(one.wait()) == 0
+
+    virtual_time.run(scenario)
+
+
+def test_nothing_is_read_for_a_listener_who_takes_long() -> None:
+    """Nothing piles up: a slow listener is served when it comes back, with what there is then."""
+
+    async def scenario() -> None:
+        store = Store()
+        async with aclosing(store.feed().follow()) as changes:
+            assert isinstance(await anext(changes), Ready)
+            before = store.reads
+            for number in range(100):
+                await store.change(str(number))
+                await asyncio.sleep(REREAD)
+            assert store.reads == before
+            store.changes = store.changes[-1:]
+            assert await anext(changes) == store.changes[0]
+        assert store.wakeups.topics == frozenset()
 
     virtual_time.run(scenario)

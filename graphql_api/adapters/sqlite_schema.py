@@ -1,0 +1,73 @@
+"""The tables of a SQLite database of ours, as the steps that lead there.
+
+Times are milliseconds since 1970, so that they are held as exactly as everywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Migrations = Sequence[Sequence[str]]
+
+#: Entry n brings a database from version n to n + 1, in one transaction. Never change an entry; add one.
+MIGRATIONS: Migrations = (
+    (
+        """CREATE TABLE cloud_resources (
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, manifest TEXT NOT NULL,
+            created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL
+        ) STRICT""",
+        "CREATE UNIQUE INDEX cloud_resources_by_name ON cloud_resources (kind, name)",
+        "CREATE INDEX cloud_resources_by_age ON cloud_resources (created_at, id)",
+        # The large columns come last: a read of those before them doesn't touch their pages.
+        """CREATE TABLE stack_updates (
+            id TEXT PRIMARY KEY, cloud_resource_id TEXT NOT NULL, stack_fqdn TEXT, timeout INTEGER NOT NULL,
+            created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, status TEXT NOT NULL, phase TEXT NOT NULL,
+            revision INTEGER NOT NULL, started_at INTEGER, finished_at INTEGER, exit_code INTEGER, failure TEXT,
+            stack_outputs TEXT NOT NULL, manifest TEXT NOT NULL, output TEXT
+        ) STRICT""",
+        "CREATE INDEX stack_updates_by_age ON stack_updates (created_at, id)",
+        "CREATE INDEX stack_updates_by_resource ON stack_updates (cloud_resource_id, created_at, id)",
+        "CREATE INDEX stack_updates_by_status ON stack_updates (status, created_at, id)",
+        "CREATE INDEX stack_updates_by_both ON stack_updates (cloud_resource_id, status, created_at, id)",
+        "CREATE INDEX stack_updates_queued ON stack_updates (created_at, id, stack_fqdn) WHERE phase = 'queued'",
+        """CREATE TABLE stack_claims (
+            stack TEXT NOT NULL, epoch INTEGER NOT NULL, owner TEXT NOT NULL, nonce TEXT NOT NULL,
+            update_id TEXT NOT NULL, expires_at INTEGER NOT NULL, ended INTEGER NOT NULL, PRIMARY KEY (stack, epoch)
+        ) STRICT, WITHOUT ROWID""",
+    ),
+    (
+        # Built anew, for a column that is added would stand behind the large ones.
+        """CREATE TABLE stack_updates_2 (
+            id TEXT PRIMARY KEY, cloud_resource_id TEXT NOT NULL, stack_fqdn TEXT, operation TEXT NOT NULL,
+            timeout INTEGER NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, status TEXT NOT NULL,
+            phase TEXT NOT NULL, revision INTEGER NOT NULL, started_at INTEGER, finished_at INTEGER,
+            exit_code INTEGER, failure TEXT, stack_outputs TEXT NOT NULL, manifest TEXT NOT NULL, output TEXT
+        ) STRICT""",
+        """INSERT INTO stack_updates_2 SELECT id, cloud_resource_id, stack_fqdn, 'update', timeout, created_at,
+            updated_at, status, phase, revision, started_at, finished_at, exit_code, failure, stack_outputs,
+            manifest, output FROM stack_updates ORDER BY rowid""",
+        "DROP TABLE stack_updates",
+        "ALTER TABLE stack_updates_2 RENAME TO stack_updates",
+        "CREATE INDEX stack_updates_by_age ON stack_updates (created_at, id)",
+        "CREATE INDEX stack_updates_by_resource ON stack_updates (cloud_resource_id, created_at, id)",
+        "CREATE INDEX stack_updates_by_stack ON stack_updates (stack_fqdn, created_at, id)",
+        # Whoever asks for a status or an operation searches these once for each of their combinations.
+        "CREATE INDEX stack_updates_by_course ON stack_updates (operation, status, created_at, id)",
+        """CREATE INDEX stack_updates_by_resource_and_course
+            ON stack_updates (cloud_resource_id, operation, status, created_at, id)""",
+        """CREATE INDEX stack_updates_by_stack_and_course
+            ON stack_updates (stack_fqdn, operation, status, created_at, id)""",
+        """CREATE INDEX stack_updates_by_all
+            ON stack_updates (cloud_resource_id, stack_fqdn, operation, status, created_at, id)""",
+        "CREATE INDEX stack_updates_by_change ON stack_updates (updated_at, id)",
+        "CREATE INDEX stack_updates_queued ON stack_updates (created_at, id, stack_fqdn) WHERE phase = 'queued'",
+        "CREATE INDEX cloud_resources_by_kind ON cloud_resources (kind, created_at, id)",
+        "CREATE INDEX cloud_resources_named ON cloud_resources (name, created_at, id)",
+        "CREATE INDEX cloud_resources_by_change ON cloud_resources (updated_at, id)",
+        """CREATE TABLE deleted_cloud_resources (
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, manifest TEXT NOT NULL,
+            created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, deleted_at INTEGER NOT NULL
+        ) STRICT""",
+        "CREATE INDEX deleted_cloud_resources_by_time ON deleted_cloud_resources (deleted_at, id)",
+    ),
+)

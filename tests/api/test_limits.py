@@ -1,0 +1,76 @@
+"""Documents that ask for too much are refused before anything runs, and fast."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from graphql import get_introspection_query
+
+from graphql_api.schema import SCHEMA
+from tests.api.parts import parts
+from tests.service import Service
+
+NESTED = (
+    "{ cloudResources(first: 100) { nodes { stackUpdates(first: 100) { nodes { cloudResource { "
+    "stackUpdates(first: 100) { nodes { id } } } } } } } }"
+)
+VARIABLES = """
+query ($n: Int) {
+  cloudResources(last: $n) { nodes { stackUpdates(first: $n) { nodes { cloudResource {
+    stackUpdates { nodes { id } }
+  } } } } }
+}"""
+DETAIL = """
+query ($n: Int) {
+  cloudResources(first: $n) {
+    nodes { name labels { name } stackUpdates(first: $n) { nodes { id failure { diagnostics { urn } } } } }
+  }
+}"""
+
+
+def chained(levels: int) -> str:
+    """A document of chained fragments whose answer doubles with each."""
+    fragments = [
+        f"fragment F{level} on CloudResource {{ ...on Node {{ id }} "
+        f"a: latestStackUpdate {{ cloudResource {{ ...F{level + 1} }} }} "
+        f"b: latestStackUpdate {{ cloudResource {{ ...F{level + 1} }} }} }}"
+        for level in range(levels)
+    ]
+    return " ".join(["{ node(id: 1) { ...F0 } }", *fragments, f"fragment F{levels} on CloudResource {{ id }}"])
+
+
+@pytest.mark.parametrize("query", [NESTED, VARIABLES, chained(22)], ids=["nested", "variables", "fragments"])
+async def test_an_answer_without_measure_is_refused(service: Service, query: str) -> None:
+    """Lists in lists, sizes in variables, and fragments that double are counted, and nothing runs."""
+    begin = time.monotonic()
+    answer = await service.post({"query": query})
+
+    assert [error["code"] for error in answer.errors] == ["GRAPHQL_VALIDATION_FAILED"]
+    assert "smaller pages" in answer.errors[0]["message"]
+    assert time.monotonic() - begin < 5
+
+
+async def test_what_people_ask_for_is_not_refused() -> None:
+    """The largest page of records with the largest page of each one's history, and GraphiQL's introspection."""
+    async with parts() as made:
+        assert await made.execute(DETAIL, n=100) == {"cloudResources": {"nodes": []}}
+        assert (await made.execute(get_introspection_query(input_value_deprecation=True)))["__schema"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ node(id: 1) { ...A } } fragment A on Node { ...A }",
+        "{ node(id: 1) { ...Missing ...on Missing { a { b } } nothing { a } } }",
+        "{ ...A } fragment A on Missing { a { b } }",
+        "mutation { nothing { a } }",
+        '{ cloudResources(first: "many") { nodes { id } } }',
+    ],
+)
+async def test_counting_leaves_mistakes_to_the_other_rules(query: str) -> None:
+    """What is wrong in another way is told as that."""
+    result = await SCHEMA.execute(query)
+
+    assert result.errors
+    assert not any("smaller pages" in error.message or "unexpected" in error.message for error in result.errors)

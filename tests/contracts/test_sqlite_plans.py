@@ -1,0 +1,143 @@
+"""How SQLite finds what it is asked for, by its own account: no question grows dearer with the number of records."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from graphql_api.adapters import open_backends, sqlite_history, sqlite_resources, sqlite_updates
+from graphql_api.adapters.sqlite import Query
+from graphql_api.adapters.sqlite_pages import count_query, page_query
+from graphql_api.adapters.sqlite_rows import RESOURCE_COLUMNS, UPDATE_COLUMNS
+from graphql_api.domain.ports import CloudResourceFilter, Cursor, Slice, StackUpdateFilter
+from graphql_api.domain.records import CloudResourceId, Operation, StackFqdn, Status
+from tests.builders import NOON, SECOND, STACK
+
+RESOURCE = CloudResourceId("0123456789abcdef01234567")
+PLACE = Cursor(NOON, RESOURCE)
+SLICES = [
+    Slice(10, after, before, from_end)
+    for after, before, from_end in itertools.product((None, PLACE), (None, PLACE), (False, True))
+]
+FILTERS = [
+    StackUpdateFilter(resource, statuses, operations, stack, *times)
+    for resource, statuses, operations, stack, times in itertools.product(
+        (None, RESOURCE),
+        (None, frozenset({Status.FAILED}), frozenset({Status.FAILED, Status.SUCCESS}), frozenset(Status)),
+        (None, frozenset({Operation.UPDATE})),
+        (None, STACK),
+        ((None, None), (NOON, NOON + SECOND)),
+    )
+]
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> Path:
+    file = tmp_path / "stackcast.db"
+    async with open_backends(f"sqlite:///{file}"):
+        return file
+
+
+@pytest.fixture
+def raw(database: Path) -> Iterator[sqlite3.Connection]:
+    """A connection of the test's own to an empty database."""
+    with closing(sqlite3.connect(database)) as connection:
+        yield connection
+
+
+def plan(connection: sqlite3.Connection, query: Query) -> list[str]:
+    sql, parameters = query
+    steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
+    return [step for step in steps if step not in ("LEFT", "RIGHT") and not step.startswith(("MERGE", "SCALAR"))]
+
+
+def test_every_page_of_stack_updates_is_found_in_an_index(raw: sqlite3.Connection) -> None:
+    """For every combination of filters, from either end, at any depth: one search of an index for each combination of
+    a status and an operation, between two places of the list's order; nothing else is read, and nothing sorted.
+    """
+    for where, slice_ in itertools.product(FILTERS, SLICES):
+        list_ = sqlite_history.updates_list(where)
+
+        steps = plan(raw, page_query(list_, UPDATE_COLUMNS, slice_))
+
+        assert len(steps) == len(list_.searches), (where, steps)
+        for step in steps:
+            assert step.startswith("SEARCH stack_updates USING INDEX stack_updates_by_"), (where, steps)
+            columns = "".join(f"{column}=? AND " for column in list_.searches[0])
+            assert step.endswith(f" ({columns}(created_at,id)>(?,?) AND (created_at,id)<(?,?))"), (where, steps)
+
+
+def test_a_single_value_of_each_filter_is_few_searches(raw: sqlite3.Connection) -> None:
+    """A status and an operation together are one search; one of them alone is as many as the other has values."""
+    one = StackUpdateFilter(RESOURCE, frozenset({Status.FAILED}), frozenset({Operation.UPDATE}), STACK)
+
+    assert len(sqlite_history.updates_list(one).searches) == 1
+    assert len(sqlite_history.updates_list(StackUpdateFilter(RESOURCE)).searches) == 1
+    assert len(sqlite_history.updates_list(StackUpdateFilter(stack_fqdn=STACK)).searches) == 1
+    by_status = StackUpdateFilter(statuses=frozenset({Status.FAILED}))
+    assert len(sqlite_history.updates_list(by_status).searches) == len(Operation)
+
+
+def test_every_count_of_stack_updates_reads_an_index_only(raw: sqlite3.Connection) -> None:
+    """A count under a filter searches an index that has all it needs, and never the records."""
+    for where in FILTERS:
+        if where == StackUpdateFilter():
+            continue
+        steps = plan(raw, count_query(sqlite_history.updates_list(where)))
+
+        assert all(
+            step.startswith("SEARCH stack_updates USING COVERING INDEX") for step in steps if "CONST" not in step
+        )
+
+
+def test_every_page_of_cloud_resources_is_found_in_an_index(raw: sqlite3.Connection) -> None:
+    """The same holds for cloud resources, by kind and by name."""
+    for kind, name, slice_ in itertools.product((None, "Demo"), (None, "demo"), SLICES):
+        list_ = sqlite_resources.resources_list(CloudResourceFilter(kind, name))
+
+        (step,) = plan(raw, page_query(list_, RESOURCE_COLUMNS, slice_))
+
+        if kind and name:  # of which there is one at most
+            assert step == "SEARCH cloud_resources USING INDEX cloud_resources_by_name (kind=? AND name=?)"
+        else:
+            assert step.startswith("SEARCH cloud_resources USING INDEX cloud_resources_")
+            assert step.endswith("(created_at,id)>(?,?) AND (created_at,id)<(?,?))")
+
+
+def test_the_newest_update_of_each_cloud_resource_is_one_search(raw: sqlite3.Connection) -> None:
+    """One question for all: a search for each newest id, and one for its record."""
+    steps = plan(raw, sqlite_history.latest_query([RESOURCE]))
+
+    assert [step for step in steps if "CORRELATED" not in step] == [
+        "SCAN wanted VIRTUAL TABLE INDEX 1:",
+        "SEARCH stack_updates USING INDEX sqlite_autoindex_stack_updates_1 (id=?)",
+        "SEARCH newest USING COVERING INDEX stack_updates_by_resource (cloud_resource_id=?)",
+    ]
+
+
+def test_changes_are_read_in_the_order_of_an_index(raw: sqlite3.Connection) -> None:
+    """However many records there are, only the first of those that changed are read. Of cloud resources, the first
+    that changed and the first that were deleted are sorted together.
+    """
+    assert plan(raw, sqlite_history.changes_query(NOON, 10)) == [
+        "SEARCH stack_updates USING INDEX stack_updates_by_change (updated_at>?)"
+    ]
+    of_resources = plan(raw, sqlite_resources.changes_query(NOON, 10))
+    assert [step for step in of_resources if step.startswith("SEARCH")] == [
+        "SEARCH deleted_cloud_resources USING INDEX deleted_cloud_resources_by_time (deleted_at>?)",
+        "SEARCH cloud_resources USING INDEX cloud_resources_by_change (updated_at>?)",
+    ]
+    assert all(step.startswith("SCAN (subquery") for step in of_resources if "SCAN" in step)
+
+
+def test_the_queue_is_read_from_its_own_index(raw: sqlite3.Connection) -> None:
+    """What has ended costs nothing when the next queued update is looked for."""
+    steps = plan(raw, sqlite_updates.next_query([StackFqdn("organization/demo/dev")]))
+
+    assert "SCAN stack_updates USING INDEX stack_updates_queued" in steps
+    assert not [step for step in steps if "TEMP B-TREE" in step]
