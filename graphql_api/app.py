@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,23 +13,23 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from graphql_api.adapters import Backends, open_backends
 from graphql_api.adapters.probe import probe
 from graphql_api.domain.diagnosis import Check
-from graphql_api.domain.errors import StackcastError, StartRefused
+from graphql_api.domain.errors import StartRefused
 from graphql_api.service import Services
 from graphql_api.service.facts import ServerFacts
+from graphql_api.service.manifests import Manifests
 from graphql_api.service.resources import Resources
 from graphql_api.service.turns import Turns
 from graphql_api.service.updates import Updates
 from graphql_api.service.watch import Watch
-from graphql_api.settings import LOOPBACK, Settings
+from graphql_api.settings import LOOPBACK, WILDCARDS, Settings
 from graphql_api.transport.endpoint import Endpoint
 from graphql_api.transport.guard import Access, Guard
+from graphql_api.transport.health import Readiness, healthz
 from runners import toolchain
 from runners.datadir import DataDirectory, open_data_directory
 from runners.deployment import Deployer
@@ -39,8 +38,6 @@ from runners.lease import Lease, the_only_service
 from runners.pulumi import PulumiSettings
 from runners.worker import Worker, WorkerSettings
 from runners.workspace import Modules
-
-_WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (names, nothing is bound here)
 
 _log = logging.getLogger("stackcast")
 
@@ -64,8 +61,8 @@ async def open_app(settings: Settings) -> AsyncIterator[Starlette]:
             routes=[
                 Route("/graphql", endpoint),
                 WebSocketRoute("/graphql", endpoint),
-                Route("/healthz", _healthz),
-                Route("/readyz", partial(_readyz, backends, work, deployer)),
+                Route("/healthz", healthz),
+                Route("/readyz", Readiness(backends.ping, work.done, deployer.find_cli).answer),
             ],
             middleware=_middleware(settings, access),
         )
@@ -98,7 +95,7 @@ async def diagnose(settings: Settings) -> AsyncGenerator[Check, None]:
 
 
 def _middleware(settings: Settings, access: Access) -> list[Middleware]:
-    hosts = LOOPBACK | ({settings.host} - _WILDCARDS) | set(settings.allowed_hosts)
+    hosts = LOOPBACK | ({settings.host} - WILDCARDS.keys()) | set(settings.allowed_hosts)
     guard = Middleware(Guard, access=access, hosts=hosts, origins=settings.allowed_origins)
     if not settings.allowed_origins:
         return [guard]
@@ -110,11 +107,9 @@ def _middleware(settings: Settings, access: Access) -> list[Middleware]:
 
 
 def _services(settings: Settings, backends: Backends, deployer: Deployer, worker: Worker) -> Services:
-    turns = Turns()
+    turns, manifests = Turns(), Manifests(self_managed=settings.self_managed)
     return Services(
-        resources=Resources(
-            backends.resources, backends.history, backends.wakeups, turns, self_managed=settings.self_managed
-        ),
+        resources=Resources(backends.resources, backends.history, backends.wakeups, turns, manifests),
         updates=Updates(
             backends.resources,
             backends.updates,
@@ -122,6 +117,7 @@ def _services(settings: Settings, backends: Backends, deployer: Deployer, worker
             backends.wakeups,
             deployer,
             turns,
+            manifests,
             timeout=settings.deploy_timeout,
             timeout_limit=settings.deploy_timeout_limit,
             self_managed=settings.self_managed,
@@ -168,15 +164,36 @@ def _worker(
 async def _working(worker: Worker, settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
     """The worker at work until leaving, which drains it."""
     work = asyncio.create_task(worker.run(), name="worker")
+    work.add_done_callback(_log_failure)
     try:
         yield work
     finally:
-        if not await worker.stop(settings.shutdown_grace):
-            _log.error("some deployments could not be ended in time; the next start ends and records them")
-            work.cancel()
-        await asyncio.wait([work])
-        if not work.cancelled() and (error := work.exception()):
-            _log.error("the worker had failed", exc_info=error)
+        await _to_the_end(asyncio.create_task(_drain(worker, work, settings), name="drain"))
+
+
+async def _drain(worker: Worker, work: asyncio.Task[None], settings: Settings) -> None:
+    if not await worker.stop(settings.shutdown_grace):
+        _log.error("some deployments could not be ended in time; the next start ends and records them")
+        work.cancel()
+    await asyncio.wait([work])
+
+
+def _log_failure(work: asyncio.Task[None]) -> None:
+    if not work.cancelled() and (error := work.exception()):
+        _log.error("the worker has failed: nothing is deployed until a restart", exc_info=error)
+
+
+async def _to_the_end(cleanup: asyncio.Task[None]) -> None:
+    """Wait until it is done, however often the waiting is cancelled: that is heeded afterwards."""
+    cancelled = None
+    while not cleanup.done():
+        try:
+            await asyncio.wait([cleanup])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    await cleanup
+    if cancelled is not None:
+        raise cancelled
 
 
 def _deployer(settings: Settings, directory: DataDirectory) -> Deployer:
@@ -210,26 +227,3 @@ def _made(state: Path) -> Path:
 
 def _absolute(path: Path | None) -> Path | None:
     return path.expanduser().absolute() if path else None
-
-
-async def _healthz(_: Request) -> Response:
-    """The process answers."""
-    return JSONResponse({"status": "ok"})
-
-
-async def _readyz(backends: Backends, work: asyncio.Task[None], deployer: Deployer, _: Request) -> Response:
-    """The store answers, the worker works and there is a Pulumi CLI; otherwise 503 and a sentence."""
-    checks = {"store": "ok", "worker": "ok", "pulumi": "ok"}
-    try:
-        await backends.ping()
-    except StackcastError as error:
-        checks["store"] = error.message
-    if work.done():
-        checks["worker"] = "The worker has stopped. Restart the service; its log says why."
-    try:
-        if await deployer.find_cli() is None:
-            checks["pulumi"] = "There is no Pulumi CLI on the service's PATH. Install one; no restart is needed."
-    except StackcastError as error:
-        checks["pulumi"] = error.message
-    ready = all(answer == "ok" for answer in checks.values())
-    return JSONResponse({"status": "ok" if ready else "not ready", **checks}, 200 if ready else 503)

@@ -22,7 +22,7 @@ import typer
 from graphql_api.domain.errors import StackcastError, StartRefused
 from graphql_api.domain.manifest import MANIFEST_LIMIT
 from graphql_api.domain.records import Status
-from graphql_api.settings import Settings
+from graphql_api.settings import WILDCARDS, Settings
 from graphql_api.terminal import clean, json_line, note, showing, table
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def doctor(
 def _run(command: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
     """Run a command that serves until it ends or is interrupted."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("gql", "websockets", "pymongo"):
+    for chatty in ("gql", "websockets", "pymongo", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     with _ending():
         _finish(command(Settings.from_environment()), terminated=0)
@@ -171,7 +171,7 @@ def _ask(server: str | None, command: Callable[[_Target], Coroutine[Any, Any, in
 
 
 def _finish(work: Coroutine[Any, Any, int], terminated: int = TERMINATED) -> None:
-    raise typer.Exit(asyncio.run(_until_terminated(work, terminated)))
+    raise typer.Exit(asyncio.run(_until_told(work, terminated)))
 
 
 @contextmanager
@@ -192,16 +192,32 @@ def _ending() -> Iterator[None]:
         raise typer.Exit(READER_GONE) from None
 
 
-async def _until_terminated(command: Coroutine[Any, Any, int], terminated: int) -> int:
-    """SIGTERM ends the command as Ctrl-C does: whatever it has open is closed in order, deployments first of all."""
+async def _until_told(command: Coroutine[Any, Any, int], terminated: int) -> int:
+    """The first SIGTERM or Ctrl-C ends the command: whatever it has open is closed in order, deployments first of all.
+
+    Another one would cut that short and leave Pulumi at work without anybody, so it is only answered.
+    """
     work = asyncio.ensure_future(command)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    told: list[int] = []
+
+    def end(number: int) -> None:
+        told.append(number)
+        if len(told) == 1:
+            work.cancel()
+        else:
+            note("Already ending: what is open is being closed.")
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end, number)
     try:
         return await work
     except asyncio.CancelledError:
-        if (current := asyncio.current_task()) is not None and current.cancelling():
+        if not told:
             raise
-        return terminated
+        return terminated if told[0] == signal.SIGTERM else INTERRUPTED
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)  # Ctrl-C again ends a command whose threads still wait for a network
 
 
 # --- serving
@@ -261,7 +277,7 @@ def _target(settings: Settings, server: str | None) -> _Target:
         raise StartRefused(
             "STACKCAST_PORT is 0, which says nothing of where the server is: name its address with --server."
         )
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 (nothing is bound here)
+    host = WILDCARDS.get(settings.host, settings.host)
     return _Target(f"http://{f'[{host}]' if ':' in host else host}:{settings.port}", _token(settings), "")
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import uvicorn
 
 from graphql_api.app import open_app
 from graphql_api.domain.errors import StartRefused
-from graphql_api.settings import Settings
+from graphql_api.settings import WILDCARDS, Settings
+from graphql_api.transport.connections import LIMITS, Connection, Limits, accepting_quietly
 from graphql_api.transport.guard import BODY_LIMIT
 
 #: How long open requests and sockets may take to end once the server is to stop, in seconds.
@@ -28,9 +31,12 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[str]:
-    """The server's address, HOST:PORT, while it serves."""
-    with _bound(settings) as listener:
+async def serving(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[str]:
+    """The server's address on this machine, HOST:PORT, while it serves.
+
+    Raises StartRefused when it can't, also in the midst of the caller's work when the server ends by itself.
+    """
+    with _bound(settings, limits) as listener, accepting_quietly():
         async with open_app(settings) as app:
             config = uvicorn.Config(
                 app,
@@ -40,21 +46,56 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
                 server_header=False,
                 ws_max_size=BODY_LIMIT,
                 timeout_graceful_shutdown=CLOSE_PATIENCE,
+                backlog=limits.backlog,
+                http=partial(Connection, limits),  # type: ignore[arg-type]  # it is only called
             )
             server = _Server(config)
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="server")
             try:
-                host, port = listener.getsockname()[:2]
-                yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                async with _ending_with(serving):
+                    yield _address(settings, listener)
             finally:
                 server.should_exit = True
                 await asyncio.wait([serving])
 
 
-def _bound(settings: Settings) -> socket.socket:
+@asynccontextmanager
+async def _ending_with(server: asyncio.Task[None]) -> AsyncIterator[None]:
+    """Cancel the body when the server ends by itself, or it would wait for ever for requests that can't come."""
+    body = asyncio.current_task()
+    assert body is not None  # noqa: S101 (a coroutine runs in a task)
+
+    def end(_: asyncio.Task[None]) -> None:
+        body.cancel()
+
+    server.add_done_callback(end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if server.done() and body.uncancel() == 0:
+            failure = None if server.cancelled() else server.exception()
+            raise StartRefused("The server has stopped answering by itself. Start the service again.") from failure
+        raise
+    finally:
+        server.remove_done_callback(end)
+
+
+def _address(settings: Settings, listener: socket.socket) -> str:
+    """Where clients on this machine reach it, under a name that the guard lets in."""
+    bound, port = listener.getsockname()[:2]
+    host = WILDCARDS.get(bound, settings.host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bound(settings: Settings, limits: Limits) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=limits.backlog)
+        if sys.platform == "linux":
+            # Its connections inherit it: one whose client takes nothing any more ends, and frees what waits for it.
+            patience = round(limits.send_patience.total_seconds() * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+        return listener
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise StartRefused(

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from graphql_api.domain.errors import StartRefused
 
@@ -17,6 +28,8 @@ _MOST_SECONDS = 100_000_000
 #: Variables that may be in a file instead, which a variable with `_FILE` at its end names: secrets of containers are.
 _IN_FILES = ("STACKCAST_TOKEN", "STACKCAST_DATABASE_URL")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+#: Listening on one of these is listening on every address; under which of them this machine asks itself.
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (names, nothing is bound here)
 
 
 def _split_commas(value: object) -> object:
@@ -35,7 +48,50 @@ def _seconds(value: object) -> object:
     return timedelta(seconds=seconds)
 
 
+def _sendable(value: object) -> object:
+    """A token as it can be sent in a header, where spaces at the ends get lost."""
+    if not isinstance(value, str):
+        return value
+    token = value.strip()
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError("it must be one line of printable ASCII characters (`openssl rand -hex 32` makes one)")
+    return token
+
+
+def _expandable(value: Path) -> Path:
+    _expanded(value)
+    return value
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("it names a home directory that nobody has here; write an absolute path") from None
+
+
+def _browser_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Origins in the form that browsers send."""
+    return tuple(origin.lower().rstrip("/") for origin in origins)
+
+
+def _absolute_backend(url: str) -> str:
+    """A ``file://`` URL made absolute: Pulumi runs in a private directory, where a relative one would be forgotten."""
+    if not url.startswith("file://"):
+        return url
+    path, mark, query = url.removeprefix("file://").partition("?")
+    if path.startswith("/"):
+        return url
+    home, _, below = path.partition("/") if path.startswith("~") else ("", "", path)
+    base = quote(str(_expanded(Path(home)).absolute()))
+    return f"file://{posixpath.normpath(posixpath.join(base, below))}{mark}{query}"
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Origins = Annotated[Names, AfterValidator(_browser_origins)]
+Place = Annotated[Path, AfterValidator(_expandable)]
+Token = Annotated[SecretStr, BeforeValidator(_sendable)]
+BackendUrl = Annotated[str, AfterValidator(_absolute_backend)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
@@ -46,16 +102,16 @@ class Settings(BaseModel):
 
     host: str = Field("127.0.0.1", alias="STACKCAST_HOST", description="Address to listen on.")
     port: int = Field(8321, alias="STACKCAST_PORT", ge=0, le=65535, description="Port; 0 takes a free one.")
-    token: SecretStr | None = Field(
+    token: Token | None = Field(
         None,
         alias="STACKCAST_TOKEN",
         min_length=16,
-        description="Bearer token that every request must carry; required to listen beyond loopback.",
+        description="Bearer token that all but health probes must carry; required to listen beyond loopback.",
     )
-    token_file: Path | None = Field(
+    token_file: Place | None = Field(
         None, alias="STACKCAST_TOKEN_FILE", description="File with that token, where STACKCAST_TOKEN is not set."
     )
-    data_dir: Path = Field(
+    data_dir: Place = Field(
         Path(".stackcast"), alias="STACKCAST_DATA_DIR", description="Directory of all state; made with mode 0700."
     )
     database_url: str = Field(
@@ -64,33 +120,33 @@ class Settings(BaseModel):
         repr=False,  # it may hold a password, and so may the next
         description="`sqlite:///PATH` or `mongodb://HOST/NAME`; by default SQLite in the data directory.",
     )
-    database_url_file: Path | None = Field(
+    database_url_file: Place | None = Field(
         None,
         alias="STACKCAST_DATABASE_URL_FILE",
         description="File with that URL, where STACKCAST_DATABASE_URL is not set.",
     )
-    modules: Path | None = Field(
+    modules: Place | None = Field(
         None,
         alias="STACKCAST_MODULES",
         description="Directory of Pulumi modules, one folder for each kind, named in lower case.",
     )
-    module_dir: Path | None = Field(
+    module_dir: Place | None = Field(
         None,
         alias="PULUMI_MODULE_DIR",
         description="One Pulumi module for all kinds, where STACKCAST_MODULES is not set.",
     )
-    backend_url: str = Field(
+    backend_url: BackendUrl = Field(
         "",
         alias="PULUMI_BACKEND_URL",
         repr=False,
         description="URL of Pulumi's backend; by default the directory that the next names.",
     )
-    state_dir: Path | None = Field(
+    state_dir: Place | None = Field(
         None,
         alias="PULUMI_STATE_DIR",
         description="Directory of Pulumi's state; by default `state` in the data directory. Made with mode 0700.",
     )
-    pulumi_home: Path | None = Field(
+    pulumi_home: Place | None = Field(
         None,
         alias="PULUMI_HOME",
         description="Pulumi's plugins and logs; by default `pulumi` in the data directory.",
@@ -98,7 +154,7 @@ class Settings(BaseModel):
     passphrase: SecretStr | None = Field(
         None, alias="PULUMI_CONFIG_PASSPHRASE", description="Passphrase for the stacks' secrets."
     )
-    passphrase_file: Path | None = Field(
+    passphrase_file: Place | None = Field(
         None,
         alias="PULUMI_CONFIG_PASSPHRASE_FILE",
         description="File with that passphrase; by default a random one is made in the data directory.",
@@ -148,9 +204,9 @@ class Settings(BaseModel):
     allowed_hosts: Names = Field(
         (),
         alias="STACKCAST_ALLOWED_HOSTS",
-        description="Host names under which clients may ask, besides loopback's and STACKCAST_HOST.",
+        description="Host names under which clients may ask, besides loopback's and STACKCAST_HOST; `*` is any name.",
     )
-    allowed_origins: Names = Field(
+    allowed_origins: Origins = Field(
         (),
         alias="STACKCAST_ALLOWED_ORIGINS",
         description="Origins of web pages that may ask, besides the server's own, such as `https://portal.example`.",
@@ -200,7 +256,7 @@ class Settings(BaseModel):
 def _from_files(given: Mapping[str, str]) -> dict[str, str]:
     """The same, with what stands in a file where the variable itself is not set."""
     read = {
-        name: _secret(file_name, Path(given[file_name]).expanduser())
+        name: _secret(file_name, Path(given[file_name]))
         for name in _IN_FILES
         if (file_name := f"{name}_FILE") in given and name not in given
     }
@@ -208,6 +264,10 @@ def _from_files(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _secret(name: str, file: Path) -> str:
+    try:
+        file = _expanded(file)
+    except ValueError as error:
+        raise StartRefused(f"{name} can't be used: {error}.") from None
     try:
         lines = file.read_text().splitlines()
     except OSError as error:

@@ -16,8 +16,8 @@ from graphql_api.domain.manifest import parse, stack_input
 from graphql_api.domain.records import Failure, FailureKind, StackFqdn, StackUpdateId, Tail
 from runners import pulumi
 from runners.engine import read_report
-from runners.lock import StackLock, Suspect
-from runners.outcome import Outcome, Words
+from runners.lock import Holder, StackLock
+from runners.outcome import UP, Outcome, Words, hide
 from runners.output import read_tail
 from runners.process import identify
 from runners.pulumi import PulumiSettings
@@ -27,8 +27,6 @@ from runners.workspace import Modules
 
 #: How much of the end of stdout and of stderr is kept in the record: a MongoDB document ends at 16 MB.
 OUTPUT_LIMIT = 256 * 1024
-#: The name of the command that deploys, among the others of its run.
-UP = "up"
 #: Making a stack or removing its locks takes a fraction of a second; a backend far away a few more.
 HOUSEKEEPING_LIMIT = timedelta(seconds=60)
 
@@ -79,14 +77,16 @@ class Deployer:
             return _refused(FailureKind.PULUMI_NOT_FOUND, refusal.message)
         await on_running()
         words = await deployment.up()
-        return words.outcome(task.timeout).without(await asyncio.to_thread(self.settings.secrets))
+        limit = task.timeout if words.end.name == UP else min(task.timeout, HOUSEKEEPING_LIMIT)
+        return words.outcome(limit).without(deployment.secrets)
 
     def outcome_of(self, run: Run, timeout: timedelta) -> Outcome | None:
         """What the files of a run of an earlier life say; None when it never came to deploy anything. Blocking."""
         ends = run.command_ends()
         if not ends or ends[-1].name != UP:
             return None
-        return read_words(ends[-1]).outcome(timeout).without(self.settings.secrets())
+        secrets = self.settings.secrets()
+        return read_words(ends[-1], secrets).outcome(timeout).without(secrets)
 
     async def _prepare(self, task: Task, run: Run, lock: StackLock, started: float) -> _Deployment:
         manifest = await asyncio.to_thread(parse, task.manifest)
@@ -99,7 +99,8 @@ class Deployer:
         await asyncio.to_thread(_write_private, input_file, text)
         # The shipped modules adapt their program to what this version of Pulumi knows.
         environment = self.settings.environment(text, input_file) | {"STACKCAST_PULUMI_VERSION": cli.version}
-        return _Deployment(task, run, lock, cli.path, directory, environment, started)
+        secrets = await asyncio.to_thread(self.settings.secrets)
+        return _Deployment(task, run, lock, cli.path, directory, environment, secrets, started)
 
     async def _cli(self) -> PulumiCli:
         cli = await self.find_cli()
@@ -121,6 +122,7 @@ class _Deployment:
     cli: Path
     directory: Path
     environment: dict[str, str]
+    secrets: frozenset[str]
     started: float
 
     async def up(self) -> Words:
@@ -157,13 +159,13 @@ class _Deployment:
         return await self._execute("init", pulumi.stack_init(self.cli, self.task.stack), HOUSEKEEPING_LIMIT)
 
     async def _removed_stale_lock(self, words: Words) -> bool:
-        """Remove Pulumi's lock if all who hold it are processes of ours, on this host, that are proven gone.
+        """Remove Pulumi's lock if all who hold it are processes of ours that are proven gone.
 
         That they are gone is proven by the stack's own lock, which we hold and which they would hold while alive.
         """
         holders = words.lock_holders()
         ours = await asyncio.to_thread(self.lock.suspects)
-        if not holders or not holders <= ours or any(map(_may_live, holders)):
+        if not holders or not all(holder.is_one_of(ours) and not _may_live(holder) for holder in holders):
             return False
         _log.warning("removing the lock that a dead run left on %s", self.task.stack)
         removed = await self._execute("cancel", pulumi.cancel(self.cli, self.task.stack), HOUSEKEEPING_LIMIT)
@@ -182,15 +184,15 @@ class _Deployment:
             quiet_markers=pulumi.QUIET_MARKERS,
         )
         end = await self.run.execute(command, self.lock)
-        words = await asyncio.to_thread(read_words, end)
+        words = await asyncio.to_thread(read_words, end, self.secrets)
         await asyncio.to_thread(_note_suspects, self.run, self.lock, words)
         return words
 
 
-def _may_live(holder: Suspect) -> bool:
-    """True unless it ran on this host and no Pulumi has its pid now; in a container pids are soon used again."""
+def _may_live(holder: Holder) -> bool:
+    """True when a Pulumi on this host has its pid now; in a container pids are soon used again."""
     if holder.hostname != socket.gethostname():
-        return True
+        return False  # it is a suspect, so it ran in this data directory, when this host had another name
     try:
         name = Path(f"/proc/{holder.pid}/comm").read_text()
     except OSError:  # gone
@@ -198,28 +200,31 @@ def _may_live(holder: Suspect) -> bool:
     return "pulumi" in name and identify(holder.pid) is not None
 
 
-def read_words(end: CommandEnd) -> Words:
-    """Read what a finished command left in its files. Blocking."""
+def read_words(end: CommandEnd, secrets: frozenset[str]) -> Words:
+    """Read what a finished command left in its files, without the secrets. Blocking."""
+
+    def without_secrets(text: str) -> str:
+        return hide(text, secrets)
+
     return Words(
         end=end,
-        report=read_report(end.events),
-        stdout=Tail(*read_tail(end.stdout, OUTPUT_LIMIT)),
-        stderr=Tail(*read_tail(end.stderr, OUTPUT_LIMIT)),
+        report=read_report(end.events, without_secrets),
+        stdout=Tail(*read_tail(end.stdout, OUTPUT_LIMIT, without_secrets)),
+        stderr=Tail(*read_tail(end.stderr, OUTPUT_LIMIT, without_secrets)),
     )
 
 
 def _note_suspects(run: Run, lock: StackLock, words: Words) -> None:
     """Who may have left Pulumi's lock: this command too when it ended by itself, as it may have failed to remove it."""
-    if words.report.summarized and (last := run.command_identities()[-1:]):
-        lock.suspect_only(socket.gethostname(), last[0].pid)  # its engine ran, so it had the lock, and no other is left
+    if words.report.summarized and (last := run.suspects()[-1:]):
+        lock.suspect_only(last[0])  # its engine ran, so it had the lock, and no other is left
     elif not words.end.clean:
         suspect_all(run, lock)
 
 
 def suspect_all(run: Run, lock: StackLock) -> None:
     """Remember the run's processes as possible holders of a lock that Pulumi left behind. Blocking."""
-    for identity in run.command_identities():
-        lock.suspect(socket.gethostname(), identity.pid)
+    lock.suspect(*run.suspects())
 
 
 def _refused(kind: FailureKind, message: str) -> Outcome:

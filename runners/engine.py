@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ LINE_LIMIT = 8 * 1024 * 1024
 #: How many error messages of a run are kept, and how much of each.
 ERRORS_KEPT = 10
 ERROR_LENGTH = 2000
+#: A set of stack outputs over this many bytes is not kept: a MongoDB document ends at 16 MB.
+OUTPUTS_LIMIT = 1024 * 1024
+#: What each output takes beside its name and its value where it is stored.
+_OUTPUT_ROOM = 64
 
 #: Pulumi marks a secret by an object with this key (its sdk/go/common/resource/sig).
 _SECRET_SIGNATURE = "4dabf18193072939515e22adb298388d"  # noqa: S105 (a public constant)
@@ -79,7 +84,7 @@ class EngineReport:
     ``errors`` are the messages of the first ERRORS_KEPT error diagnostics, ``program_errors`` what the program wrote
     to its standard error beginning with ``Error``, which is all that some language hosts leave behind;
     ``diagnostics`` are the same, in this order, with the resources that they are about. ``signalled`` is true when a
-    signal told the engine to stop, whoever sent it.
+    signal told the engine to stop, whoever sent it, ``outputs_left_out`` when the outputs are too large to be kept.
     """
 
     stack_outputs: tuple[StackOutput, ...] = ()
@@ -89,10 +94,18 @@ class EngineReport:
     diagnostics: tuple[Diagnostic, ...] = ()
     summarized: bool = False
     signalled: bool = False
+    outputs_left_out: bool = False
 
 
-def read_report(path: Path) -> EngineReport:
-    """Read an event log of any length with bounded memory. A missing or damaged one gives what could be read."""
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def read_report(path: Path, hide: Callable[[str], str] = _as_it_is) -> EngineReport:
+    """Read an event log of any length with bounded memory. A missing or damaged one gives what could be read.
+
+    ``hide`` replaces the secrets in a message before it is cut to its length.
+    """
     outputs: tuple[StackOutput, ...] = ()
     failed: list[str] = []
     errors: list[Diagnostic] = []
@@ -104,23 +117,37 @@ def read_report(path: Path) -> EngineReport:
         elif event.res_op_failed_event:
             failed.append(event.res_op_failed_event.metadata.urn)
         elif event.diagnostic_event:
-            _keep_error(event.diagnostic_event, errors, program_errors)
+            _keep_error(event.diagnostic_event, hide, errors, program_errors)
         elif event.stdout_event:
             signalled = signalled or _CANCELLING in event.stdout_event.message
         summarized = summarized or event.summary_event is not None
+    fits = _stored_size(outputs) <= OUTPUTS_LIMIT
     return EngineReport(
-        stack_outputs=outputs,
+        stack_outputs=outputs if fits else (),
         failed_resources=tuple(failed[:ERRORS_KEPT]),
         errors=tuple(error.message for error in errors),
         program_errors=tuple(error.message for error in program_errors),
         diagnostics=(*errors, *program_errors),
         summarized=summarized,
         signalled=signalled,
+        outputs_left_out=not fits,
     )
 
 
-def _keep_error(diagnostic: _Diagnostic, errors: list[Diagnostic], program_errors: list[Diagnostic]) -> None:
-    message = diagnostic.message.strip()[:ERROR_LENGTH]
+def _stored_size(outputs: tuple[StackOutput, ...]) -> int:
+    return sum(
+        len(json.dumps([output.name, output.value], ensure_ascii=False).encode("utf-8", "surrogatepass")) + _OUTPUT_ROOM
+        for output in outputs
+    )
+
+
+def _keep_error(
+    diagnostic: _Diagnostic,
+    hide: Callable[[str], str],
+    errors: list[Diagnostic],
+    program_errors: list[Diagnostic],
+) -> None:
+    message = hide(diagnostic.message.strip())[:ERROR_LENGTH]
     kept = errors if diagnostic.severity == "error" else program_errors if message.startswith("Error") else None
     if kept is not None and len(kept) < ERRORS_KEPT:
         kept.append(Diagnostic(message, (diagnostic.urn or "")[:ERROR_LENGTH] or None))

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from graphql_api.domain.errors import StartRefused, StoreUnavailable
+from graphql_api.domain.errors import StackcastError, StartRefused
 from graphql_api.domain.ports import Claims
 from graphql_api.domain.records import Claim, StackFqdn, StackUpdateId, new_id, utc_now
 
@@ -29,6 +29,17 @@ class Lease:
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.lost = False
+        self._clock = asyncio.get_running_loop().time
+        self._confirmed = self._clock()
+
+    @property
+    def certain(self) -> bool:
+        """True as long as nobody else can have claimed it: it was confirmed less than a lease ago, by our own clock."""
+        return not self.lost and self._clock() - self._confirmed < LEASE.total_seconds()
+
+    def confirm(self, sent: float) -> None:
+        """Note that the store had the claim as ours after a renewal sent at this time of the event loop."""
+        self._confirmed = sent
 
 
 async def claim_stack(claims: Claims, stack: StackFqdn, update_id: StackUpdateId, owner: str) -> Claim | None:
@@ -104,6 +115,7 @@ async def held(claims: Claims, claim: Claim) -> AsyncIterator[Lease]:
 async def _renew(claims: Claims, lease: Lease) -> None:
     while not lease.lost:
         await asyncio.sleep(LEASE.total_seconds() / 2)
+        sent = asyncio.get_running_loop().time()
         try:
             lease.claim = replace(lease.claim, expires_at=utc_now() + LEASE)
             await claims.renew(lease.claim, lease.claim.expires_at)
@@ -111,12 +123,13 @@ async def _renew(claims: Claims, lease: Lease) -> None:
             # of one of us was set: the clocks of two hosts say nothing about who is right, the higher epoch does.
             current = await claims.current(lease.claim.stack)
             lease.lost = current is not None and current.nonce != lease.claim.nonce
-        except StoreUnavailable as error:
+            lease.confirm(sent)
+        except StackcastError as error:
             _log.warning("the claim on %s could not be renewed: %s", lease.claim.stack, error)
 
 
 async def _end(claims: Claims, claim: Claim) -> None:
     try:
         await claims.end(claim)
-    except StoreUnavailable as error:  # it expires, and this service may take it over at any time
+    except StackcastError as error:  # it expires, and this service may take it over at any time
         _log.warning("the claim on %s could not be ended: %s", claim.stack, error)

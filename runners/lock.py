@@ -5,19 +5,43 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, Self
 
 
 class Suspect(NamedTuple):
-    """A Pulumi process of ours that may have left Pulumi's own lock on the stack."""
+    """A Pulumi process of ours that may have left Pulumi's own lock on the stack.
+
+    It lived within ``started`` and ``ended``, in seconds since 1970: hosts may have the same name, and pids are used
+    again, so that only the time tells it from another that holds such a lock now.
+    """
 
     hostname: str
     pid: int
+    started: float
+    ended: float
 
 
-#: Room for some fifty suspects, taken before anything runs: once the disk is full they can still be written down.
+class Holder(NamedTuple):
+    """Who holds Pulumi's own lock on the stack, as the lock says; ``since`` in seconds since 1970, None if unknown."""
+
+    hostname: str
+    pid: int
+    since: float | None
+
+    def is_one_of(self, suspects: Iterable[Suspect]) -> bool:
+        """Tell whether a suspect took the lock: the same process, at a time at which it lived."""
+        return any(
+            (self.hostname, self.pid) == (suspect.hostname, suspect.pid)
+            and self.since is not None
+            and int(suspect.started) <= self.since <= suspect.ended  # the lock has whole seconds
+            for suspect in suspects
+        )
+
+
+#: Room for some forty suspects, taken before anything runs: once the disk is full they can still be written down.
 _ROOM = 4096
 
 
@@ -91,17 +115,17 @@ class StackLock:
         """Return the processes that may have left Pulumi's lock; needs no lock. Unreadable content accuses nobody."""
         try:
             entries = json.loads(self.path.read_bytes().rstrip(b"\0 "))
-            return frozenset(Suspect(hostname=entry["hostname"], pid=entry["pid"]) for entry in entries)
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return frozenset(Suspect(**entry) for entry in entries)
+        except (FileNotFoundError, ValueError, TypeError):
             return frozenset()
 
-    def suspect(self, hostname: str, pid: int) -> None:
-        """Remember a process that may have left Pulumi's lock; needs the lock."""
-        self._write(self.suspects() | {Suspect(hostname, pid)})
+    def suspect(self, *suspects: Suspect) -> None:
+        """Remember processes that may have left Pulumi's lock; needs the lock."""
+        self._write(self.suspects().union(suspects))
 
-    def suspect_only(self, hostname: str, pid: int) -> None:
+    def suspect_only(self, suspect: Suspect) -> None:
         """Forget all others, once this process has had Pulumi's lock, and so no other is left; needs the lock."""
-        self._write(frozenset({Suspect(hostname, pid)}))
+        self._write(frozenset({suspect}))
 
     def _write(self, suspects: frozenset[Suspect]) -> None:
         # In place: a new file under this name would be another lock. And never shorter, which would give up room.

@@ -8,14 +8,19 @@ from __future__ import annotations
 import errno
 import re
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from graphql_api.domain.records import Diagnostic, Failure, FailureKind, StackOutput, Tail
 from runners.engine import ERRORS_KEPT, EngineReport
-from runners.lock import Suspect
+from runners.lock import Holder
 from runners.runs import CommandEnd, Reason, Stage
 
 NO_TEXT = Tail()
+#: The name of the command that deploys, among the others of its run.
+UP = "up"
+OUTPUTS_LEFT_OUT = (
+    "stackcast: The stack's outputs are too large to be kept and were left out. `pulumi stack output` shows them.\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,16 @@ _SAYINGS = (
         "Pulumi's backend can't be opened: {said} Correct PULUMI_BACKEND_URL or the directory.",
     ),
     _Saying(
+        "unable to open state database",
+        FailureKind.STACK_REFUSED,
+        "Pulumi's backend can't be opened: {said} Correct PULUMI_BACKEND_URL or the database.",
+    ),
+    _Saying(
+        "unable to open bucket",
+        FailureKind.STACK_REFUSED,
+        "Pulumi's backend can't be opened: {said} Correct PULUMI_BACKEND_URL, or the bucket's name and credentials.",
+    ),
+    _Saying(
         "no resource plugin",
         FailureKind.PLUGIN_NOT_FOUND,
         "A provider's plugin is missing: {said} Install it where the service runs.",
@@ -94,8 +109,14 @@ _SAYINGS = (
         retryable=True,
     ),
 )
-_LOCK_HOLDER = re.compile(r"created by [^\s@]+@(?P<host>\S+) \(pid (?P<pid>\d+)\)")
+_LOCKED = "the stack is currently locked by"
+_LOCK_HOLDER = re.compile(r"created by [^\s@]+@(?P<host>\S+) \(pid (?P<pid>\d+)\)(?: at (?P<at>\S+))?")
+#: What Pulumi says itself before its engine starts begins like this; after the other words it quotes a program.
+_ERROR = "error:"
+_QUOTES = "stderr follows:"
 _NO_STACK = re.compile(r"no stack named '[^']*' found")
+#: The names of the commands that come before the one that deploys, as Pulumi has them.
+_SPELLED = {"init": "stack init", "cancel": "cancel"}
 _PLUGIN_GONE = "error reading from server: EOF"
 _NOISE = ("update failed", "update canceled")
 
@@ -114,9 +135,9 @@ class Outcome:
         """The same with every secret value replaced wherever it was printed."""
         failure = self.failure and replace(
             self.failure,
-            message=_hide(self.failure.message, secrets),
+            message=hide(self.failure.message, secrets),
             diagnostics=tuple(
-                Diagnostic(_hide(it.message, secrets), it.urn and _hide(it.urn, secrets))
+                Diagnostic(hide(it.message, secrets), it.urn and hide(it.urn, secrets))
                 for it in self.failure.diagnostics
             ),
         )
@@ -124,8 +145,8 @@ class Outcome:
             self,
             failure=failure,
             stack_outputs=tuple(replace(it, value=_hide_within(it.value, secrets)) for it in self.stack_outputs),
-            stdout=replace(self.stdout, text=_hide(self.stdout.text, secrets)),
-            stderr=replace(self.stderr, text=_hide(self.stderr.text, secrets)),
+            stdout=replace(self.stdout, text=hide(self.stdout.text, secrets)),
+            stderr=replace(self.stderr, text=hide(self.stderr.text, secrets)),
         )
 
 
@@ -141,35 +162,40 @@ class Words:
     @property
     def stack_missing(self) -> bool:
         """True when Pulumi ended because the stack has not been created yet."""
-        return self.end.returncode != 0 and bool(_NO_STACK.search(self.stderr.text))
+        return self.end.returncode != 0 and any(_NO_STACK.search(line) for line in self._refusals())
 
     @property
     def stack_exists(self) -> bool:
         """True when ``stack init`` found the stack there already, which is as good as having made it."""
-        return "already exists" in self.stderr.text
+        return any("already exists" in line for line in self._refusals())
 
-    def lock_holders(self) -> frozenset[Suspect]:
+    def lock_holders(self) -> frozenset[Holder]:
         """Everyone who holds Pulumi's lock on the stack; empty when that was not the trouble."""
-        if self.end.returncode == 0 or "the stack is currently locked by" not in self.stderr.text:
+        if self.end.returncode == 0 or not any(_LOCKED in line for line in self._refusals()):
             return frozenset()
-        return frozenset(Suspect(found["host"], int(found["pid"])) for found in _LOCK_HOLDER.finditer(self.stderr.text))
+        found = _LOCK_HOLDER.finditer(self._own_words())
+        return frozenset(Holder(it["host"], int(it["pid"]), _seconds(it["at"])) for it in found)
+
+    def _own_words(self) -> str:
+        return self.stderr.text.partition(_QUOTES)[0]
+
+    def _refusals(self) -> list[str]:
+        return [line for line in self._own_words().splitlines() if line.startswith(_ERROR)]
 
     def outcome(self, timeout: timedelta) -> Outcome:
-        """What the command's end means for a deployment that could run for ``timeout``."""
+        """What the command's end means for a deployment; ``timeout`` is how long the command could run at most."""
         returncode = self.end.returncode
         exit_code = returncode if returncode is not None and returncode >= 0 else None
         failure = None if returncode == 0 else replace(self._failure(timeout), diagnostics=self._diagnostics())
-        return Outcome(failure, exit_code, self.report.stack_outputs, self.stdout, self.stderr)
+        stderr = self.stderr
+        if self.report.outputs_left_out:
+            stderr = replace(stderr, text=stderr.text + OUTPUTS_LEFT_OUT)
+        return Outcome(failure, exit_code, self.report.stack_outputs, self.stdout, stderr)
 
     def _failure(self, timeout: timedelta) -> Failure:
         stopped = self.end.stage is not Stage.NONE  # else the engine was ending by itself and was let alone
         if stopped and self.end.reason is Reason.DEADLINE:
-            return Failure(
-                FailureKind.TIMEOUT,
-                f"Pulumi was not done after {timeout.total_seconds():g} s and was stopped. Deploy again with a longer "
-                "timeoutSeconds; Pulumi goes on from what is there.",
-                retryable=True,
-            )
+            return _timed_out(self.end.name, timeout)
         if stopped and self.end.reason is Reason.ASKED:
             return Failure(
                 FailureKind.SERVICE_STOPPED,
@@ -186,7 +212,7 @@ class Words:
         return tuple(telling[:ERRORS_KEPT])
 
     def _said(self) -> Failure | None:
-        on_stderr = self.stderr.text.splitlines()
+        on_stderr = self._refusals()
         anywhere = [*on_stderr, *self.report.errors, *self.report.program_errors]
         for saying in _SAYINGS:
             lines = anywhere if saying.in_diagnostics else on_stderr
@@ -238,6 +264,24 @@ class Words:
         return Failure(FailureKind.PROGRAM_ERROR, f"Pulumi ended with status {returncode} and {said}")
 
 
+def _timed_out(command: str, timeout: timedelta) -> Failure:
+    passed = f"was not done after {timeout.total_seconds():g} s and was stopped."
+    if spelled := _SPELLED.get(command):
+        message = f"`pulumi {spelled}` {passed} Check that Pulumi's backend answers, then deploy again."
+    else:
+        message = f"Pulumi {passed} Deploy again with a longer timeoutSeconds; Pulumi goes on from what is there."
+    return Failure(FailureKind.TIMEOUT, message, retryable=True)
+
+
+def _seconds(time: str | None) -> float | None:
+    """Seconds since 1970; None for what is no time with its zone."""
+    try:
+        moment = datetime.fromisoformat(time or "")
+    except ValueError:
+        return None
+    return moment.timestamp() if moment.tzinfo else None
+
+
 def _interrupted(how: str, told: str = "") -> Failure:
     message = (
         f"Something outside the service ended Pulumi{how}, such as an operator or a lack of memory. Deploy again; "
@@ -246,7 +290,8 @@ def _interrupted(how: str, told: str = "") -> Failure:
     return Failure(FailureKind.INTERRUPTED, message.strip(), retryable=True)
 
 
-def _hide(text: str, secrets: frozenset[str]) -> str:
+def hide(text: str, secrets: frozenset[str]) -> str:
+    """The text with every secret in it replaced, the longest first."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "[secret]")
     return text
@@ -254,7 +299,7 @@ def _hide(text: str, secrets: frozenset[str]) -> str:
 
 def _hide_within(value: object, secrets: frozenset[str]) -> object:
     if isinstance(value, str):
-        return _hide(value, secrets)
+        return hide(value, secrets)
     if isinstance(value, dict):
-        return {_hide(name, secrets): _hide_within(member, secrets) for name, member in value.items()}
+        return {hide(name, secrets): _hide_within(member, secrets) for name, member in value.items()}
     return [_hide_within(item, secrets) for item in value] if isinstance(value, list) else value

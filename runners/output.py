@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 _ESCAPES = re.compile(
@@ -14,22 +15,45 @@ _ESCAPES = re.compile(
 )
 
 
-def read_tail(path: Path, limit_bytes: int) -> tuple[str, bool]:
+#: How much before the tail is looked at, for secrets that the cut goes through: the longest variable of Linux.
+LEAD_BYTES = 128 * 1024
+
+
+def read_tail(path: Path, limit_bytes: int, hide: Callable[[str], str] | None = None) -> tuple[str, bool]:
     """Return the end of an output file as text, and whether there was more before it. Blocking.
 
-    No character is cut in half, bytes that are not UTF-8 are replaced, and escape sequences and NULs are left out, so
-    that the text can be stored and shown anywhere. A file that is missing is empty.
+    ``hide`` replaces the secrets in a text; one that the beginning of the tail would cut is left out as a whole. No
+    character is cut in half, bytes that are not UTF-8 are replaced, and escape sequences and NULs are left out, so that
+    the text can be stored and shown anywhere. A file that is missing is empty.
     """
+    lead_bytes = LEAD_BYTES if hide else 0
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - limit_bytes))
-            content = file.read(limit_bytes)
+            file.seek(max(0, size - limit_bytes - lead_bytes))
+            content = file.read(limit_bytes + lead_bytes)
     except FileNotFoundError:
         return "", False
     is_cut = size > limit_bytes
+    tail = _text(content[-limit_bytes:], is_cut)
+    if hide is None:
+        return tail, is_cut
+    hidden = hide(tail)
+    return (_common_end(hide(_text(content, size > len(content))), hidden) if is_cut else hidden), is_cut
+
+
+def _common_end(whole: str, tail: str) -> str:
+    """The end that both have: what follows the secret, or the escape sequence, that the tail begins within."""
+    if whole.endswith(tail):
+        return tail
+    pairs = zip(reversed(whole), reversed(tail), strict=False)
+    same = next((index for index, (one, other) in enumerate(pairs) if one != other), len(whole))
+    return tail[len(tail) - same :]
+
+
+def _text(content: bytes, is_cut: bool) -> str:
     if is_cut:
         # The rest of a character whose beginning was cut off has at most three bytes; more than that is not UTF-8.
         rest = next((index for index, byte in enumerate(content[:4]) if byte & 0xC0 != 0x80), len(content[:4]))
         content = content[rest:] if rest < 4 else content
-    return _ESCAPES.sub("", content.decode("utf-8", errors="replace")).replace("\0", ""), is_cut
+    return _ESCAPES.sub("", content.decode("utf-8", errors="replace")).replace("\0", "")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, unquote_plus
 
 from graphql_api.domain.records import StackFqdn, StackUpdateId
 
@@ -28,6 +30,9 @@ QUIET_MARKERS = ('"summaryEvent"', '"cancelEvent"')
 _NEVER_PASSED = ("STACKCAST_", "STACK_INPUT_")
 
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSPHRASE|CREDENTIAL|KEY|PRIVATE", re.IGNORECASE)
+#: What stands before the host in an URL, with or without a scheme: a user and a password, or a token alone.
+_USER_INFO = re.compile(r"(?:^|//)(?:[^/:@\s]*:)?([^/:@\s][^/@\s]*)@")
+_SECRET_PARAMETER = re.compile(rf"{_SECRET_NAME.pattern}|PASS|PWD|AUTH|SIG", re.IGNORECASE)
 #: Shorter values stand in ordinary words too often to be hidden wherever they occur.
 _SHORTEST_SECRET = 8
 
@@ -48,12 +53,17 @@ class PulumiSettings:
         return self._passed() | self._pulumi_variables() | _stack_input_variables(stack_input, stack_input_file)
 
     def secrets(self) -> frozenset[str]:
-        """Values that must not be stored, wherever Pulumi or a program printed them. Blocking."""
-        values = {value for name, value in self._passed().items() if _SECRET_NAME.search(name)}
+        """Values that must not be stored, wherever Pulumi or a program printed them, also within JSON. Blocking."""
+        ordinary = _allowed(self.service_environment, PASSED_VARIABLES)
+        passed = self._passed()
+        values = {value for name, value in passed.items() if _SECRET_NAME.search(name) or name not in ordinary}
+        for value in (*passed.values(), self.backend_url):
+            values |= _secrets_in_url(value)
         values |= {self.passphrase} if self.passphrase else set()
         if self.passphrase_file is not None and self.passphrase_file.is_file():
             values.add(self.passphrase_file.read_text().strip())
-        return frozenset(value for value in values if len(value) >= _SHORTEST_SECRET)
+        secrets = {value for value in values if len(value) >= _SHORTEST_SECRET}
+        return frozenset(secrets.union(*map(_within_json, secrets)))
 
     def _passed(self) -> dict[str, str]:
         return _allowed(self.service_environment, (*PASSED_VARIABLES, *self.pass_env))
@@ -97,6 +107,20 @@ def _stack_input_variables(stack_input: str, file: Path) -> dict[str, str]:
         return {"STACK_INPUT_YAML": stack_input}
     # Modules of different years read the one or the other; the content variable must be absent, it would win.
     return {"STACK_INPUT_YAML_FILE": str(file), "STACK_INPUT_FILE_PATH": str(file)}
+
+
+def _within_json(value: str) -> set[str]:
+    return {json.dumps(value, ensure_ascii=all_escaped)[1:-1] for all_escaped in (True, False)}
+
+
+def _secrets_in_url(value: str) -> set[str]:
+    """The passwords and tokens in an URL, as they stand there and decoded; nothing in a value that is none."""
+    found = set(_USER_INFO.findall(value))
+    for parameter in value.partition("?")[2].partition("#")[0].split("&"):
+        name, _, content = parameter.partition("=")
+        if _SECRET_PARAMETER.search(name):
+            found.add(content)
+    return found | {unquote(secret) for secret in found} | {unquote_plus(secret) for secret in found}
 
 
 def _allowed(environment: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from runners import process, supervisor
-from runners.lock import StackLock
+from runners.lock import StackLock, Suspect
 from runners.process import ProcessIdentity
 
 MARGIN = timedelta(seconds=60)  # for a supervisor to start, to sweep and to write, on a slow machine, beyond its limits
@@ -120,6 +121,8 @@ class CommandEnd:
 class _Pids:
     supervisor: ProcessIdentity
     command: ProcessIdentity
+    hostname: str
+    started: float
 
 
 class Run:
@@ -139,10 +142,14 @@ class Run:
     @classmethod
     def create(cls, runs_dir: Path, update_id: str) -> Self:
         """Make the directory of a new run, for its owner's eyes only. Blocking. FileExistsError if there was one."""
-        runs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         run = cls(runs_dir / update_id)
-        run.directory.mkdir(mode=0o700)
+        run.make()
         return run
+
+    def make(self) -> None:
+        """Make its directory, for its owner's eyes only. Blocking. FileExistsError if there was one."""
+        self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700)
 
     @classmethod
     def leftovers(cls, runs_dir: Path) -> list[Self]:
@@ -163,6 +170,11 @@ class Run:
         """Return the commands that were started in this run, whether they live or not. Blocking."""
         recorded = (_read_pids(directory) for directory in self._command_directories())
         return [pids.command for pids in recorded if pids is not None]
+
+    def suspects(self) -> list[Suspect]:
+        """Return the commands of this run, of which nothing lives any more, as suspects. Blocking."""
+        recorded = ((_read_pids(directory), _ended(directory)) for directory in self._command_directories())
+        return [Suspect(pids.hostname, pids.command.pid, pids.started, ended) for pids, ended in recorded if pids]
 
     def command_ends(self) -> list[CommandEnd]:
         """Return how the commands of this run ended, in their order, once nothing of it lives any more. Blocking.
@@ -370,12 +382,22 @@ def _read_end(directory: Path) -> CommandEnd | None:
     )
 
 
+def _ended(directory: Path) -> float:
+    """When a command ended, in seconds since 1970; now, where its supervisor could not record it."""
+    try:
+        return (directory / "exit.json").stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
+
+
 def _read_pids(directory: Path) -> _Pids | None:
     if (pids := _read_json(directory / "pids.json")) is None:
         return None
     return _Pids(
         supervisor=ProcessIdentity(**pids["supervisor"], boot_id=pids["boot_id"]),
         command=ProcessIdentity(**pids["command"], boot_id=pids["boot_id"]),
+        hostname=pids["hostname"],
+        started=pids["started"],
     )
 
 

@@ -47,7 +47,7 @@ def main(directory: Path) -> int:
         end |= run(directory)
     except Exception as error:
         # A boundary: whatever happened, the sweep ends the command, and the record says that this was not its own end.
-        traceback.print_exc()
+        tell_trouble()
         end |= {"error": f"The supervisor broke off: {error}.", "errno": getattr(error, "errno", None)}
     end["swept"] = sweep()
     return 0 if write_stubbornly(directory / "exit.json", end) else 1
@@ -145,8 +145,13 @@ def initial_environment() -> dict[bytes, bytes]:
 
 
 def identities(command: int) -> dict[str, Any]:
-    """Return who we and the command are, in words that stay true when a pid is used again."""
+    """Return who we and the command are, in words that stay true when a pid is used again.
+
+    ``hostname`` and ``started`` (seconds since 1970, now) are what Pulumi's lock will name, besides the pid.
+    """
     return {
+        "hostname": os.uname().nodename,
+        "started": time.time(),
         "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         "supervisor": {"pid": os.getpid(), "start_time": int(stat_fields(os.getpid())[19])},
         "command": {"pid": command, "start_time": int(stat_fields(command)[19])},
@@ -270,14 +275,21 @@ def write_durably(path: Path, content: dict[str, Any]) -> None:
         os.close(folder)
 
 
+def tell_trouble() -> None:
+    """Write the traceback to our log where that is possible: it is on the disk that may be full."""
+    with suppress(OSError):
+        traceback.print_exc()
+
+
 def write_stubbornly(path: Path, content: dict[str, Any], attempts: int = WRITE_ATTEMPTS) -> bool:
     """Write even where the disk is full for a while: without this record nobody learns how the command ended."""
     for _ in range(attempts):
         try:
             write_durably(path, content)
         except OSError:
-            path.with_name("reserve").unlink(missing_ok=True)  # now is the time for it
-            traceback.print_exc()
+            with suppress(OSError):
+                path.with_name("reserve").unlink(missing_ok=True)  # now is the time for it
+            tell_trouble()
             time.sleep(WRITE_PAUSE)
         else:
             return True

@@ -12,8 +12,10 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 from yaml import CSafeDumper, CSafeLoader
@@ -24,6 +26,8 @@ from graphql_api.domain.errors import ModuleInvalid, ModuleNotFound
 PROJECT_FILE = "Pulumi.yaml"
 #: A module is a program's source; beyond this it is something else that was put there by mistake.
 ENTRIES_LIMIT = 100_000
+#: And beyond this many bytes, which each run would copy.
+SIZE_LIMIT = 1024**3
 #: How many links one link may lead through, as Linux has it; a ring of links has no end.
 LINKS_LIMIT = 40
 SHIPPED_MODULES = Path(__file__).parent / "modules"
@@ -35,11 +39,13 @@ class Module:
 
     path: Path
     shipped: bool = False
+    size_limit: int = SIZE_LIMIT
 
     def check(self) -> None:
         """Raises ModuleInvalid when it can't be copied or its Pulumi.yaml can't be read."""
-        for entry in self._entries():
-            _check_entry(self.path, entry)
+        with _readable(self.path):
+            for entry in self._entries():
+                _check_entry(self.path, entry)
         _project(self.path)
 
     def copy(self, target: Path, project: str) -> None:
@@ -47,7 +53,8 @@ class Module:
         document = _project(self.path)
         target.mkdir(mode=0o700)
         for entry in self._entries():
-            _check_entry(self.path, entry)
+            with _readable(entry):
+                _check_entry(self.path, entry)
             _copy_entry(entry, target / entry.relative_to(self.path))
         _set(document, "name", ScalarNode("tag:yaml.org,2002:str", project))
         if self.shipped:
@@ -63,8 +70,8 @@ class Module:
 
     def _entries(self) -> Iterator[Path]:
         """Everything in it, parents first; version control's own files are no part of a module."""
-        count = 0
-        for folder, folders, files in os.walk(self.path):
+        count = size = 0
+        for folder, folders, files in os.walk(self.path, onerror=_refuse):
             folders[:] = [name for name in folders if name != ".git"]
             for name in (*folders, *(name for name in files if name != ".git")):
                 count += 1
@@ -72,7 +79,14 @@ class Module:
                     raise ModuleInvalid(
                         f"The module {self.path} has over {ENTRIES_LIMIT} files. Keep only the program."
                     )
-                yield Path(folder, name)
+                entry = Path(folder, name)
+                size += _size(entry)
+                if size > self.size_limit:
+                    raise ModuleInvalid(
+                        f"The module {self.path} has over {self.size_limit} bytes. Keep only the program; what it "
+                        "downloads or builds belongs elsewhere."
+                    )
+                yield entry
 
 
 class Modules:
@@ -150,12 +164,38 @@ def _stays_inside(root: Path, link: Path) -> bool:
 
 def _copy_entry(entry: Path, target: Path) -> None:
     if entry.is_symlink():
-        target.symlink_to(entry.readlink())
+        with _readable(entry):
+            points_to = entry.readlink()
+        target.symlink_to(points_to)
     elif entry.is_dir():
         target.mkdir(mode=0o700)
     else:
-        shutil.copyfile(entry, target, follow_symlinks=False)
-        target.chmod(0o700 if entry.stat().st_mode & stat.S_IXUSR else 0o600)
+        with _readable(entry):
+            content = entry.open("rb")
+        with content, target.open("xb") as copy:
+            shutil.copyfileobj(content, copy)
+            target.chmod(0o700 if os.fstat(content.fileno()).st_mode & stat.S_IXUSR else 0o600)
+
+
+@contextmanager
+def _readable(place: Path) -> Iterator[None]:
+    """What can't be read in a module, or vanishes under our hands, is the module's trouble; a full disk is not."""
+    try:
+        yield
+    except OSError as error:
+        _refuse(error, place)
+
+
+def _refuse(error: OSError, place: Path | None = None) -> NoReturn:
+    raise ModuleInvalid(
+        f"{error.filename or place} can't be read: {error.strerror}. Let the service's user read the whole module, "
+        "and change it only while nothing is deployed."
+    ) from error
+
+
+def _size(entry: Path) -> int:
+    with _readable(entry):
+        return entry.lstat().st_size
 
 
 def _project(module: Path) -> MappingNode:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
-from bson.errors import InvalidBSON
+from bson.errors import InvalidBSON, InvalidDocument
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo.errors import (
     AutoReconnect,
@@ -125,6 +125,8 @@ class MongoDatabase:
             if error.timeout:
                 raise StoreUnavailable(self._no_answer()) from error
             raise StoreRefused(f"MongoDB refused the call: {_reason(error)}. Its log may say more.") from error
+        except InvalidDocument as error:  # the driver's refusal of what is too large, too
+            raise StoreRefused(f"MongoDB can't hold what was to be stored: {error}.") from error
         except InvalidBSON as error:
             raise StoreRefused(
                 f"MongoDB holds a document that can't be read: {error}. Correct or delete it."

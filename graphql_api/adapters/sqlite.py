@@ -32,7 +32,7 @@ _UNAVAILABLE = {
     sqlite3.SQLITE_BUSY: "another program keeps it locked; try again",
     sqlite3.SQLITE_LOCKED: "another call keeps it locked; try again",
     sqlite3.SQLITE_NOMEM: "there is no memory left",
-    sqlite3.SQLITE_IOERR: "the disk reported an error; see the system's log",
+    sqlite3.SQLITE_IOERR: "the disk reported an error, or it is full: free some space, or see the system's log",
     sqlite3.SQLITE_FULL: "the disk is full; free some space",
     sqlite3.SQLITE_CANTOPEN: "the file can't be opened; check that it and its directory are there and this user's",
 }

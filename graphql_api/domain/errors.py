@@ -10,6 +10,7 @@ StackcastError
 │   ├── StackUpdateNotFound
 │   ├── ModuleNotFound
 │   ├── ModuleInvalid
+│   ├── QueueFull
 │   └── PulumiNotFound
 ├── BadUserInput            a malformed argument: a GraphQL error with ``extensions.code``
 ├── StoreUnavailable        the database did not answer; the same call may work later
@@ -150,6 +151,19 @@ class ModuleInvalid(Refusal):
 
     code = "MODULE_INVALID"
     path = ("cloudResourceId",)
+
+
+class QueueFull(Refusal):
+    """So many deployments are under way or wait that no more are accepted; ``limit`` says how many."""
+
+    code = "QUEUE_FULL"
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"There are {limit} deployments under way or waiting, and no more are accepted. Wait until some have ended "
+            "(stackUpdatesChanged tells when), then deploy again."
+        )
 
 
 class PulumiNotFound(Refusal):

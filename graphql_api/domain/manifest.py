@@ -7,7 +7,7 @@ that ``country: no`` or ``012`` reaches the module exactly as the author wrote i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,6 +26,12 @@ DEPTH_LIMIT = 64
 NODE_LIMIT = 200_000
 #: Kinds and names are shown in lists and compared; 253 is Kubernetes' limit for a name.
 NAME_LIMIT = 253
+#: The longest key, in characters: as much as YAML allows a key that is not marked with a question mark.
+KEY_LIMIT = 1024
+#: How many labels a manifest may have: they are shown in lists of manifests.
+LABEL_LIMIT = 256
+#: How many problems a refusal tells in full.
+PROBLEM_LIMIT = 20
 
 #: The prefixes under which the labels of a stack are read, newest last: one for each name that the format has had.
 LABEL_PREFIXES = ("pulumi.project-planton.org/", "pulumi.openmcf.org/", "pulumi.planton.dev/")
@@ -37,6 +43,8 @@ _CORE_TAG = "tag:yaml.org,2002:"
 #: Everything outside YAML's printable characters (YAML 1.1, production c-printable); surrogates are among them.
 _NOT_YAML = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: How much of a manifest's word is quoted in a sentence, in characters: any valid name of a stack as a whole.
+_SHOWN = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,8 @@ def parse(text: str) -> Manifest:
     """Read a manifest. Raises InvalidManifest with everything that is wrong with it."""
     _check_text(text)
     document = _read_document(text)
-    problems = list(_duplicate_keys(document))
+    problems = _Problems()
+    _check_keys(document, problems)
     kind = _required_text(document, "kind", "kind", problems)
     metadata = _member(document, "metadata")
     name, labels = "", {}
@@ -68,15 +77,12 @@ def parse(text: str) -> Manifest:
         name = _required_text(metadata, "name", "metadata.name", problems)
         labels = _read_labels(metadata, problems)
     else:
-        problems.append(
-            _problem(
-                "The manifest needs 'metadata' with a 'name'. Write:\nmetadata:\n  name: my-name",
-                "metadata",
-                metadata or document,
-            )
+        problems.add(
+            "The manifest needs 'metadata' with a 'name'. Write:\nmetadata:\n  name: my-name",
+            "metadata",
+            metadata or document,
         )
-    if problems:
-        raise InvalidManifest(problems)
+    problems.refuse_any()
     return Manifest(text=text, kind=kind, name=name, labels=labels, document=document)
 
 
@@ -89,13 +95,13 @@ def stack_fqdn(manifest: Manifest, *, self_managed: bool) -> StackFqdn:
     fqdn = _labelled_fqdn(manifest)
     parts = fqdn.split("/")
     if len(parts) != 3:
-        raise _stack_refused(manifest, f"The stack {fqdn!r} has {len(parts)} parts; it needs three.")
+        raise _stack_refused(manifest, f"The stack {_short(fqdn)!r} has {len(parts)} parts; it needs three.")
     for what, part in zip(("organization", "project", "stack"), parts, strict=True):
         if not _PULUMI_NAME.match(part) or not part.strip("."):
             raise _stack_refused(
                 manifest,
-                f"The {what} name {part!r} is not one that Pulumi takes: 1 to 100 letters, digits, '_', '.' or '-', "
-                "not beginning with '-' and not only dots.",
+                f"The {what} name {_short(part)!r} is not one that Pulumi takes: 1 to 100 letters, digits, '_', '.' or "
+                "'-', not beginning with '-' and not only dots.",
             )
     if self_managed and parts[0] != "organization":
         raise _stack_refused(
@@ -152,7 +158,7 @@ def _labelled_fqdn(manifest: Manifest) -> str:
     if not named:
         raise _stack_refused(manifest, "The labels do not name a stack.")
     if len(named) > 1:
-        raise _stack_refused(manifest, f"The labels name different stacks: {', '.join(named)}. Keep one.")
+        raise _stack_refused(manifest, f"The labels name different stacks: {', '.join(map(_short, named))}. Keep one.")
     return named[0]
 
 
@@ -241,7 +247,7 @@ class _Shape:
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         if event.anchor not in self._anchored:
-            raise _refuse(f"The alias *{event.anchor} stands inside its own anchor, or has none.", event)
+            raise _refuse(f"The alias *{_short(event.anchor or '')} stands inside its own anchor, or has none.", event)
         self._size += self._anchored[event.anchor]
 
     def _node(self, event: yaml.NodeEvent) -> None:
@@ -263,7 +269,7 @@ class _Shape:
 def _check_tag(event: yaml.NodeEvent) -> None:
     tag = getattr(event, "tag", None)
     if tag and tag != "!" and not (tag.startswith(_CORE_TAG) and "/" not in tag):
-        raise _refuse(f"The tag {tag!r} has no meaning in a manifest. Remove it.", event)
+        raise _refuse(f"The tag {_short(tag)!r} has no meaning in a manifest. Remove it.", event)
 
 
 def _refuse(message: str, event: yaml.Event) -> InvalidManifest:
@@ -271,30 +277,79 @@ def _refuse(message: str, event: yaml.Event) -> InvalidManifest:
     return InvalidManifest([ManifestProblem(message, None, *((mark.line + 1, mark.column + 1) if mark else ()))])
 
 
-def _duplicate_keys(document: MappingNode) -> Iterator[ManifestProblem]:
+class _Problems:
+    """What is wrong: the first PROBLEM_LIMIT things in full, of all others only how many there are."""
+
+    def __init__(self) -> None:
+        self._told: list[ManifestProblem] = []
+        self._untold = 0
+
+    def add(self, message: str, place: _Place | str | None, node: Node) -> None:
+        if len(self._told) < PROBLEM_LIMIT:
+            self._told.append(_problem(message, None if place is None else str(place), node))
+        else:
+            self._untold += 1
+
+    def refuse_any(self) -> None:
+        """Raises InvalidManifest when anything is wrong."""
+        if self._untold:
+            self._told.append(ManifestProblem(f"And {self._untold} more are wrong. Correct these first."))
+        if self._told:
+            raise InvalidManifest(self._told)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the document a value stands.
+
+    Written out only when there is a problem: the texts of all places could take megabytes for each kilobyte.
+    """
+
+    outer: _Place | None
+    step: str | int
+
+    def __str__(self) -> str:
+        if isinstance(self.step, int):
+            return f"{self.outer or ''}[{self.step}]"
+        return f"{self.outer}.{_short(self.step)}" if self.outer else _short(self.step)
+
+
+def _check_keys(document: MappingNode, problems: _Problems) -> None:
+    """Every mapping's keys are texts, not too long, and different."""
     seen: set[int] = set()
-    waiting: list[tuple[Node, str]] = [(document, "")]
+    waiting: list[tuple[Node, _Place | None]] = [(document, None)]
     while waiting:
-        node, path = waiting.pop()
+        node, place = waiting.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
         if isinstance(node, SequenceNode):
-            waiting.extend((item, f"{path}[{index}]") for index, item in enumerate(node.value))
-        elif isinstance(node, MappingNode):
-            keys: set[str] = set()
-            for key, value in node.value:
-                if not isinstance(key, ScalarNode):
-                    yield _problem("A key is a plain word or a quoted text, not a collection.", path or None, key)
-                    continue
-                inner = f"{path}.{key.value}" if path else key.value
-                if key.value in keys:
-                    yield _problem(f"The key {key.value!r} stands twice in one mapping. Keep one.", inner, key)
-                keys.add(key.value)
-                waiting.append((value, inner))
+            members: Iterable[tuple[_Place, Node]] = (
+                (_Place(place, index), item) for index, item in enumerate(node.value)
+            )
+        else:
+            members = _keyed(node, place, problems)
+        waiting.extend((value, inner) for inner, value in members if not isinstance(value, ScalarNode))
 
 
-def _required_text(mapping: MappingNode, key: str, path: str, problems: list[ManifestProblem]) -> str:
+def _keyed(node: Node, place: _Place | None, problems: _Problems) -> Iterator[tuple[_Place, Node]]:
+    """The values of a mapping, each with its place."""
+    keys: set[str] = set()
+    for key, value in node.value:
+        if not isinstance(key, ScalarNode):
+            problems.add("A key is a plain word or a quoted text, not a collection.", place, key)
+            continue
+        inner = _Place(place, key.value)
+        if len(key.value) > KEY_LIMIT:
+            size = len(key.value)
+            problems.add(f"This key has {size} characters; at most {KEY_LIMIT} are kept. Shorten it.", inner, key)
+        elif key.value in keys:
+            problems.add(f"The key {_short(key.value)!r} stands twice in one mapping. Keep one.", inner, key)
+        keys.add(key.value)
+        yield inner, value
+
+
+def _required_text(mapping: MappingNode, key: str, path: str, problems: _Problems) -> str:
     node = _member(mapping, key)
     fault = None
     if node is None:
@@ -306,28 +361,31 @@ def _required_text(mapping: MappingNode, key: str, path: str, problems: list[Man
     elif _UNPRINTABLE.search(node.value) or node.value != node.value.strip():
         fault = f"{path!r} must be printable, on one line, without a space at its ends; here it is {node.value!r}."
     if fault:
-        problems.append(_problem(fault, path, node or mapping))
+        problems.add(fault, path, node or mapping)
         return ""
     assert isinstance(node, ScalarNode)  # noqa: S101 (for the type checker: every other case is a fault above)
     return str(node.value)
 
 
-def _read_labels(metadata: MappingNode, problems: list[ManifestProblem]) -> dict[str, str]:
+def _read_labels(metadata: MappingNode, problems: _Problems) -> dict[str, str]:
     node = _member(metadata, "labels")
     if node is None or (isinstance(node, ScalarNode) and node.tag == _CORE_TAG + "null"):
         return {}
     if not isinstance(node, MappingNode):
-        problems.append(_problem(f"Labels are a mapping of texts; here is {_describe(node)}.", "metadata.labels", node))
+        problems.add(f"Labels are a mapping of texts; here is {_describe(node)}.", "metadata.labels", node)
+        return {}
+    if len(node.value) > LABEL_LIMIT:
+        message = f"There are {len(node.value)} labels; at most {LABEL_LIMIT} are kept. Move the others into the spec."
+        problems.add(message, "metadata.labels", node)
         return {}
     labels = {}
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
             continue  # a problem of its own, found wherever it stands
         if not isinstance(value, ScalarNode):
-            where = f"metadata.labels.{key.value}"
-            problems.append(
-                _problem(f"The label {key.value!r} must be a text; it is {_describe(value)}.", where, value)
-            )
+            name = _short(key.value)
+            message = f"The label {name!r} must be a text; it is {_describe(value)}."
+            problems.add(message, f"metadata.labels.{name}", value)
         elif value.tag != _CORE_TAG + "null":
             labels[str(key.value)] = str(value.value)
     return labels
@@ -339,6 +397,11 @@ def _member(mapping: MappingNode, key: str) -> Node | None:
 
 def _text_node(text: str) -> ScalarNode:
     return ScalarNode(_CORE_TAG + "str", text)
+
+
+def _short(text: str) -> str:
+    """As much of a text as a sentence can show."""
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def _describe(node: Node | None) -> str:

@@ -205,4 +205,7 @@ class Preflight(Protocol):
     """Asks, before a deployment is accepted, whether it could start at all."""
 
     async def check(self, kind: str) -> None:
-        """Raises ModuleNotFound, ModuleInvalid or PulumiNotFound; starts no process and writes nothing."""
+        """Raises ModuleNotFound, ModuleInvalid or PulumiNotFound; starts no deployment and writes nothing.
+
+        It may start ``pulumi version`` and wait for its answer.
+        """

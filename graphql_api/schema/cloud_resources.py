@@ -55,19 +55,18 @@ class CloudResource(Node):
     record: strawberry.Private[records.CloudResource]
 
     @strawberry.field(description="The manifest's labels, in its order.")
-    def labels(self, info: Info) -> list[Label]:
-        labels = info.context.services.resources.examine(self.record).labels
-        return [Label(name=name, value=value) for name, value in labels.items()]
+    async def labels(self, info: Info) -> list[Label]:
+        found = await info.context.services.resources.examine(self.record)
+        return [Label(name=name, value=value) for name, value in found.labels.items()]
 
     @strawberry.field(description="`organization/project/stack`; null while the labels name no stack for Pulumi.")
-    def stack_fqdn(self, info: Info) -> str | None:
-        return info.context.services.resources.examine(self.record).stack_fqdn
+    async def stack_fqdn(self, info: Info) -> str | None:
+        return (await info.context.services.resources.examine(self.record)).stack_fqdn
 
     @strawberry.field(description="Why the manifest can't be deployed as it is; empty when its labels name a stack.")
-    def problems(self, info: Info) -> list[ManifestProblem]:
-        return [
-            ManifestProblem.of(problem) for problem in info.context.services.resources.examine(self.record).problems
-        ]
+    async def problems(self, info: Info) -> list[ManifestProblem]:
+        found = await info.context.services.resources.examine(self.record)
+        return [ManifestProblem.of(problem) for problem in found.problems]
 
     @strawberry.field(description="Its newest stack update; null when it was never deployed.")
     async def latest_stack_update(self, info: Info) -> LazyStackUpdate | None:

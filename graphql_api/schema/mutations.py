@@ -26,6 +26,7 @@ from graphql_api.schema.refusals import (
     ModuleInvalid,
     ModuleNotFound,
     PulumiNotFound,
+    QueueFull,
 )
 from graphql_api.schema.scalars import read_id
 from graphql_api.schema.stack_updates import DeployCloudResourceInput, StackUpdate
@@ -83,7 +84,8 @@ DeployCloudResourcePayload = Annotated[
     | InvalidManifest
     | ModuleNotFound
     | ModuleInvalid
-    | PulumiNotFound,
+    | PulumiNotFound
+    | QueueFull,
     strawberry.union("DeployCloudResourcePayload", description="What deployCloudResource answers."),
 ]
 

@@ -90,6 +90,15 @@ class PulumiNotFound(UserError):
     pass
 
 
+@strawberry.type(description="So many deployments are under way or wait that no more are accepted.")
+class QueueFull(UserError):
+    limit: int = strawberry.field(description="How many may be under way or wait.")
+
+    @classmethod
+    def of(cls, refusal: errors.QueueFull) -> QueueFull:
+        return cls(**_common(refusal), limit=refusal.limit)
+
+
 class _Answer:
     """Turns a refusal that a resolver raised into the member of its field's union."""
 
@@ -116,4 +125,5 @@ ANSWERS = [
     _answer(errors.ModuleNotFound, ModuleNotFound),
     _answer(errors.ModuleInvalid, ModuleInvalid),
     _answer(errors.PulumiNotFound, PulumiNotFound),
+    _answer(errors.QueueFull, QueueFull),
 ]

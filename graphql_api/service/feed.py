@@ -68,14 +68,12 @@ class Feed(Generic[Change]):
     async def follow(self) -> AsyncGenerator[Ready | Change, None]:
         """Ready, then every change that is made from then on, without end.
 
-        Of several changes to one record within a read the last comes. When the store is away it waits for it;
-        raises StoreUnavailable only before Ready. After the clock was set back, what it had passed on may come again.
+        Of several changes to one record within a read the last comes. When the store is away it waits for it, before
+        Ready as after. After the clock was set back, what it had passed on may come again.
         """
         clock = asyncio.get_running_loop().time
         async with self._wakeups.listen(self._topic) as wakeup:
-            async with aclosing(self._unseen()) as earlier:
-                async for _ in earlier:  # whoever reads after Ready finds it in the store
-                    pass
+            await self._skip_earlier()
             yield Ready(utc_now())
             while True:
                 next_read = clock() + READ_INTERVAL.total_seconds()
@@ -87,6 +85,19 @@ class Feed(Generic[Change]):
                             yield change
                 except StoreUnavailable as error:
                     _log.warning("watching %s: %s", self._topic, error)
+
+    async def _skip_earlier(self) -> None:
+        """See what is there before Ready, as soon as the store answers: whoever reads after Ready finds it there."""
+        while True:
+            try:
+                async with aclosing(self._unseen()) as earlier:
+                    async for _ in earlier:
+                        pass
+            except StoreUnavailable as error:
+                _log.warning("watching %s: %s", self._topic, error)
+                await asyncio.sleep(REREAD_INTERVAL.total_seconds())
+            else:
+                return
 
     async def _unseen(self) -> AsyncGenerator[Change, None]:
         """What one look at the store shows that none before did.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -13,7 +12,7 @@ from graphql_api.domain.errors import (
     CloudResourceIdentityChanged,
     CloudResourceNotFound,
 )
-from graphql_api.domain.manifest import Examination, Manifest, examine, parse
+from graphql_api.domain.manifest import Examination, Manifest
 from graphql_api.domain.ports import (
     RESOURCES_TOPIC,
     CloudResourceFilter,
@@ -24,36 +23,34 @@ from graphql_api.domain.ports import (
     Wakeups,
 )
 from graphql_api.domain.records import CloudResource, CloudResourceId, Status, new_id, utc_now
+from graphql_api.service.manifests import Manifests
 from graphql_api.service.turns import Turns
 
 _STEP = timedelta(milliseconds=1)
 
 
 class Resources:
-    """Keeps manifests, each checked before it is stored. The async methods may raise StoreUnavailable.
-
-    ``self_managed`` says which rules Pulumi's backend has for organizations.
-    """
+    """Keeps manifests, each checked before it is stored. Every method but examine may raise StoreUnavailable."""
 
     def __init__(
-        self, store: ResourceStore, history: UpdateHistory, wakeups: Wakeups, turns: Turns, *, self_managed: bool
+        self, store: ResourceStore, history: UpdateHistory, wakeups: Wakeups, turns: Turns, manifests: Manifests
     ) -> None:
         self._store = store
         self._history = history
         self._wakeups = wakeups
         self._turns = turns
-        self._self_managed = self_managed
+        self._manifests = manifests
 
     async def create(self, text: str) -> CloudResource:
         """Keep a new manifest. Raises InvalidManifest, or CloudResourceExists when its kind and name are taken."""
-        return await self._insert(await asyncio.to_thread(parse, text))
+        return await self._insert(await self._manifests.parse(text))
 
     async def apply(self, text: str) -> tuple[CloudResource, bool]:
         """Keep a manifest, in place of the one with its kind and name if there is one; True says it was created.
 
         The same text again changes nothing. Raises InvalidManifest.
         """
-        manifest = await asyncio.to_thread(parse, text)
+        manifest = await self._manifests.parse(text)
         existing = await self._store.find(manifest.kind, manifest.name)
         while True:
             try:
@@ -70,7 +67,7 @@ class Resources:
 
         Raises InvalidManifest, CloudResourceNotFound, or CloudResourceIdentityChanged when kind or name differ.
         """
-        manifest = await asyncio.to_thread(parse, text)
+        manifest = await self._manifests.parse(text)
         existing = await self._existing(id_)
         if (manifest.kind, manifest.name) != (existing.kind, existing.name):
             raise CloudResourceIdentityChanged(existing, manifest.kind, manifest.name)
@@ -93,9 +90,9 @@ class Resources:
         await self._wakeups.announce(RESOURCES_TOPIC)
         return resource, await self._history.count(StackUpdateFilter(cloud_resource_id=id_))
 
-    def examine(self, resource: CloudResource) -> Examination:
+    async def examine(self, resource: CloudResource) -> Examination:
         """Its labels, and its stack or why it can't be deployed."""
-        return examine(resource.manifest, self_managed=self._self_managed)
+        return await self._manifests.examine(resource.manifest)
 
     async def get(self, id_: CloudResourceId) -> CloudResource | None:
         return await self._store.get(id_)

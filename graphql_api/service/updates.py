@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from graphql_api.domain.errors import CloudResourceNotFound
-from graphql_api.domain.manifest import examine, parse, stack_fqdn
+from graphql_api.domain.errors import CloudResourceNotFound, QueueFull
+from graphql_api.domain.manifest import stack_fqdn
 from graphql_api.domain.ports import (
     QUEUE_TOPIC,
     UPDATES_TOPIC,
@@ -19,15 +18,30 @@ from graphql_api.domain.ports import (
     UpdateStore,
     Wakeups,
 )
-from graphql_api.domain.records import CloudResource, CloudResourceId, StackUpdate, StackUpdateId, new_id, utc_now
+from graphql_api.domain.records import (
+    CloudResource,
+    CloudResourceId,
+    StackUpdate,
+    StackUpdateId,
+    Status,
+    new_id,
+    utc_now,
+)
+from graphql_api.service.manifests import Manifests
 from graphql_api.service.turns import Turns
+
+#: How many deployments may be accepted and not ended; more can only be a mistake, and each takes room in the database.
+QUEUE_LIMIT = 10_000
+_UNDER_WAY = StackUpdateFilter(statuses=frozenset({Status.IN_PROGRESS}))
+_STEP = timedelta(milliseconds=1)
 
 
 class Updates:
     """Accepts deployments and reads stack updates. Every method may raise StoreUnavailable.
 
     ``timeout`` is what a deployment gets that asks for none, ``timeout_limit`` the most that one can get;
-    ``self_managed`` says which rules Pulumi's backend has for organizations.
+    ``self_managed`` says which rules Pulumi's backend has for organizations. ``queue_limit`` is how many deployments
+    may be accepted and not ended; those that are accepted at the same moment may exceed it.
     """
 
     def __init__(
@@ -38,10 +52,12 @@ class Updates:
         wakeups: Wakeups,
         preflight: Preflight,
         turns: Turns,
+        manifests: Manifests,
         *,
         timeout: timedelta,
         timeout_limit: timedelta,
         self_managed: bool,
+        queue_limit: int = QUEUE_LIMIT,
     ) -> None:
         self._resources = resources
         self._updates = updates
@@ -52,20 +68,24 @@ class Updates:
         self._timeout_limit = timeout_limit
         self._timeout = min(timeout, timeout_limit)
         self._self_managed = self_managed
+        self._manifests = manifests
+        self._queue_limit = queue_limit
 
     async def deploy(self, resource_id: CloudResourceId, timeout: timedelta | None) -> StackUpdate:
         """Queue a deployment of the manifest as it is now, and answer at once.
 
-        Raises CloudResourceNotFound, InvalidManifest when the labels name no stack that Pulumi takes, and what
-        the preflight raises; then nothing is stored and nothing started.
+        Raises CloudResourceNotFound, InvalidManifest when the labels name no stack that Pulumi takes, QueueFull, and
+        what the preflight raises; then nothing is stored and no deployment started.
         """
         resource = await self._resources.get(resource_id)
         if resource is None:
             raise CloudResourceNotFound(resource_id)
-        manifest = await asyncio.to_thread(parse, resource.manifest)
+        manifest = await self._manifests.parse(resource.manifest)
         fqdn = stack_fqdn(manifest, self_managed=self._self_managed)
+        if await self._history.count(_UNDER_WAY) >= self._queue_limit:
+            raise QueueFull(self._queue_limit)
         await self._preflight.check(manifest.kind)
-        now = utc_now()
+        now = await self._accepted_at()
         update = StackUpdate(
             id=StackUpdateId(new_id(now)),
             cloud_resource_id=resource.id,
@@ -82,11 +102,16 @@ class Updates:
             await self._wakeups.announce(topic)
         return update
 
+    async def _accepted_at(self) -> datetime:
+        """The time, but later than all that waits: the queue keeps its order when the clock is set back."""
+        waiting = await self._history.page(Slice(1), _UNDER_WAY)
+        return max([utc_now(), *(newest.created_at + _STEP for newest in waiting)])
+
     async def can_deploy_again(self, update: StackUpdate, resource: CloudResource | None) -> bool:
         """True when the update has ended and its cloud resource is still kept and names a stack."""
         if not update.ended or resource is None:
             return False
-        found = await asyncio.to_thread(examine, resource.manifest, self_managed=self._self_managed)
+        found = await self._manifests.examine(resource.manifest)
         return found.stack_fqdn is not None
 
     async def get(self, id_: StackUpdateId) -> StackUpdate | None:

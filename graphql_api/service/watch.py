@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
-from graphql_api.domain.errors import StackUpdateNotFound
+from graphql_api.domain.errors import StackUpdateNotFound, StoreUnavailable
 from graphql_api.domain.ports import (
     RESOURCES_TOPIC,
     UPDATES_TOPIC,
@@ -26,6 +27,8 @@ from graphql_api.service.feed import REREAD_INTERVAL, Feed, Ready, Version
 #: At most five pushes a second to one watcher; the last is never held back.
 PUSH_INTERVAL = timedelta(milliseconds=200)
 
+_log = logging.getLogger("stackcast.watch")
+
 
 @dataclass(frozen=True, slots=True)
 class UpdateChanged:
@@ -36,7 +39,7 @@ class UpdateChanged:
 
 
 class Watch:
-    """Follows records for as many watchers as there are. The methods may raise StoreUnavailable."""
+    """Follows records for as many watchers as there are. When the store is away, watchers wait for it, however long."""
 
     def __init__(
         self, updates: UpdateStore, history: UpdateHistory, resources: ResourceStore, wakeups: Wakeups
@@ -56,9 +59,7 @@ class Watch:
         seen, next_push = 0, 0.0
         async with self._wakeups.listen(id_) as wakeup:
             while True:
-                update = await self._updates.get(id_)
-                if update is None:
-                    raise StackUpdateNotFound(id_)
+                update = await self._existing(id_)
                 held_back = update.revision > seen and not update.ended and clock() < next_push
                 if update.revision > seen and not held_back:
                     yield update
@@ -67,6 +68,19 @@ class Watch:
                     return
                 limit = timedelta(seconds=max(next_push - clock(), 0)) if held_back else REREAD_INTERVAL
                 await wakeup.wait(limit)
+
+    async def _existing(self, id_: StackUpdateId) -> StackUpdate:
+        """The update as it is as soon as the store answers. Raises StackUpdateNotFound."""
+        while True:
+            try:
+                update = await self._updates.get(id_)
+            except StoreUnavailable as error:
+                _log.warning("watching the stack update %s: %s", id_, error)
+                await asyncio.sleep(REREAD_INTERVAL.total_seconds())
+                continue
+            if update is None:
+                raise StackUpdateNotFound(id_)
+            return update
 
     async def stack_updates(self, where: StackUpdateFilter) -> AsyncGenerator[Ready | UpdateChanged, None]:
         """Ready, then every change of a stack update that the filter takes, or took until this change; without end."""

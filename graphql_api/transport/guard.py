@@ -38,7 +38,10 @@ class Access:
         if self._token is None:
             return True
         scheme, _, given = (authorization or "").partition(" ")
-        return scheme.lower() == "bearer" and secrets.compare_digest(given.strip().encode(), self._token)
+        return scheme.lower() == "bearer" and secrets.compare_digest(
+            given.strip().encode(errors="surrogatepass"),
+            self._token,  # JSON can carry half a character
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class _Refused:
 
 
 class Guard:
-    """ASGI middleware that lets a request pass or answers it.
+    """ASGI middleware that lets a request pass or answers it. Origins are given in the form that browsers send.
 
     A page on another site can make a browser on this machine send requests here: the host name tells whether
     the browser was tricked by DNS (it would name the other site), the origin tells which page asks.
@@ -59,7 +62,7 @@ class Guard:
         self._app = app
         self._access = access
         self._hosts = frozenset(host.lower() for host in hosts)
-        self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+        self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or scope["path"] in HEALTH_PATHS:
@@ -98,7 +101,12 @@ class Guard:
         return None
 
     def _knows(self, origin: str, host: str) -> bool:
-        return origin.lower() in self._origins or urlsplit(origin).netloc.lower() == host.lower() != ""
+        if origin.lower() in self._origins:
+            return True
+        try:
+            return urlsplit(origin).netloc.lower() == host.lower() != ""
+        except ValueError:  # such as an unclosed bracket
+            return False
 
     async def _answer(self, refused: _Refused, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

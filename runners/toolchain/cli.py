@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,9 +20,10 @@ from runners.toolchain.go import GoProgram, go_build
 #: The version in go.mod: what ``build`` makes.
 BUILT_VERSION = "v3.259.0"
 ANSWER_LIMIT = timedelta(seconds=20)
+#: How long a CLI that did not answer is not asked again, unless its file changes.
+FAILURE_MEMORY = timedelta(seconds=30)
 
 _VERSION_VARIABLE = "github.com/pulumi/pulumi/sdk/v3/go/common/version.Version"
-_STASH_SINCE = (3, 208, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,6 @@ class PulumiCli:
 
     path: Path
     version: str
-
-    @property
-    def supports_stash(self) -> bool:
-        """True when it is known to have the builtin resource ``pulumi:index:Stash``."""
-        match = re.match(r"v?(\d+)\.(\d+)\.(\d+)", self.version)
-        return match is not None and tuple(map(int, match.groups())) >= _STASH_SINCE
 
 
 def cache_directory(environ: Mapping[str, str]) -> Path:
@@ -69,13 +64,19 @@ async def build(cache: Path, report: Callable[[str], None], environ: Mapping[str
 
 
 class Finder:
-    """Finds the CLI for each deployment anew, but asks for its version only when the executable has changed."""
+    """Finds the CLI for each deployment anew, but asks for its version only when the executable has changed.
 
-    def __init__(self, search_path: str | None, cache: Path) -> None:
+    One that did not answer is asked again after ``FAILURE_MEMORY`` too: what it lacked may have been elsewhere.
+    ``clock`` gives seconds that only grow.
+    """
+
+    def __init__(self, search_path: str | None, cache: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._search_path = search_path
         self._cache = cache
+        self._clock = clock
         self._one_asks = asyncio.Lock()
         self._known: tuple[object, PulumiCli] | None = None
+        self._failed: tuple[object, str, float] | None = None
 
     async def find(self) -> PulumiCli | None:
         """The CLI to use, None when there is none. Raises PulumiNotFound when the one there is does not answer."""
@@ -85,11 +86,18 @@ class Finder:
                 return None
             identity = await asyncio.to_thread(_file_identity, path)
             if self._known is None or self._known[0] != identity:
-                try:
-                    self._known = identity, await _identify(path, self._search_path)
-                except ToolchainError as error:
-                    raise PulumiNotFound(error.message) from error
+                self._known = identity, await self._asked(path, identity)
             return self._known[1]
+
+    async def _asked(self, path: Path, identity: object) -> PulumiCli:
+        # Callers wait in a row here: were each to ask a CLI that hangs, the last would wait for minutes.
+        if self._failed is not None and self._failed[0] == identity and self._clock() < self._failed[2]:
+            raise PulumiNotFound(self._failed[1])
+        try:
+            return await _identify(path, self._search_path)
+        except ToolchainError as error:
+            self._failed = identity, error.message, self._clock() + FAILURE_MEMORY.total_seconds()
+            raise PulumiNotFound(error.message) from error
 
 
 def _program(cache: Path) -> GoProgram:

@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import struct
 import sys
 import termios
@@ -317,6 +318,51 @@ async def test_what_is_no_stackcast_is_told(service: Service) -> None:
 # --- being interrupted, and a server that goes away
 
 
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_does_not_abandon_a_deployment(tmp_path: Path, second: signal.Signals) -> None:
+    """Told twice to end, a service still ends its deployment and records how, whichever signals it was told by."""
+    fake_pulumi.install(tmp_path / "bin")
+    async with serving_process(tmp_path, "0", stderr=asyncio.subprocess.PIPE) as (process, address):
+        service = Service(address, tmp_path)
+        service.module("Thing", sleep=60)
+        id_ = await service.deploy(manifest())
+        await eventually(lambda: any(started.startswith("up ") for started in service.starts()))
+        process.terminate()
+        await eventually(lambda: is_deaf(address))
+        process.send_signal(second)
+        ended = await end(process)
+    async with serving_process(tmp_path, "0") as (_, address):
+        outcome = await Service(address, tmp_path).outcome(id_)
+
+    assert ended.code == 0, ended
+    assert "Already ending" in ended.err
+    assert outcome["failure"]["kind"] != "WORKER_LOST", outcome
+
+
+def is_deaf(address: str) -> bool:
+    """Whether nobody listens there any more."""
+    host, port = address.split(":")
+    try:
+        with socket.create_connection((host, int(port))):
+            return False
+    except OSError:
+        return True
+
+
+async def test_the_log_of_a_service_tells_no_connections(tmp_path: Path) -> None:
+    """What is normal for a server, such as a websocket that opens and closes, is not in its log."""
+    fake_pulumi.install(tmp_path / "bin")
+    async with serving_process(tmp_path, "0", stderr=asyncio.subprocess.PIPE) as (process, address):
+        async with Service(address, tmp_path).websocket():
+            pass
+        process.terminate()
+        ended = await end(process)
+
+    assert ended.code == 0
+    assert "connection open" not in ended.err
+    assert "accepted" not in ended.err
+
+
 @pytest.mark.parametrize(("signal_", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 async def test_an_interrupted_watcher_leaves_the_deployment_alone(
     service: Service, signal_: signal.Signals, code: int
@@ -400,9 +446,11 @@ async def test_a_server_that_stays_away_is_given_up(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def serving_process(root: Path, port: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def serving_process(
+    root: Path, port: str, stderr: int | None = None, **more: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """`stackcast serve` as a process, with its address; ended on leaving."""
-    process = await begin(environment(root, STACKCAST_PORT=port), root, "serve", stderr=None)
+    process = await begin(environment(root, STACKCAST_PORT=port, **more), root, "serve", stderr=stderr)
     assert process.stdout is not None
     try:
         async with asyncio.timeout(PATIENCE):

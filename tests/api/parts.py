@@ -22,9 +22,10 @@ from graphql_api.schema import SCHEMA
 from graphql_api.schema.context import Context
 from graphql_api.service import Services
 from graphql_api.service.facts import ServerFacts
+from graphql_api.service.manifests import Manifests
 from graphql_api.service.resources import Resources
 from graphql_api.service.turns import Turns
-from graphql_api.service.updates import Updates
+from graphql_api.service.updates import QUEUE_LIMIT, Updates
 from graphql_api.service.watch import Watch
 from graphql_api.transport.endpoint import Endpoint
 from graphql_api.transport.guard import Access
@@ -66,11 +67,13 @@ class Parts:
     history: CountingHistory
     wakeups: InProcessWakeups = field(default_factory=InProcessWakeups)
     during_preflight: Callable[[], Awaitable[None]] = nothing
+    queue_limit: int = QUEUE_LIMIT
 
     def __post_init__(self) -> None:
-        turns, resources, updates = Turns(), self.backends.resources, self.backends.updates
+        turns, manifests = Turns(), Manifests(self_managed=True)
+        resources, updates = self.backends.resources, self.backends.updates
         self.services = Services(
-            resources=Resources(resources, self.history, self.wakeups, turns, self_managed=True),
+            resources=Resources(resources, self.history, self.wakeups, turns, manifests),
             updates=Updates(
                 resources,
                 updates,
@@ -78,9 +81,11 @@ class Parts:
                 self.wakeups,
                 self,
                 turns,
+                manifests,
                 timeout=timedelta(seconds=600),
                 timeout_limit=timedelta(hours=6),
                 self_managed=True,
+                queue_limit=self.queue_limit,
             ),
             watch=Watch(updates, self.history, resources, self.wakeups),
             facts=ServerFacts(
@@ -130,6 +135,6 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def parts() -> AsyncIterator[Parts]:
+async def parts(*, queue_limit: int = QUEUE_LIMIT) -> AsyncIterator[Parts]:
     async with open_backends("sqlite:///:memory:") as backends:
-        yield Parts(backends, CountingHistory(backends.history))
+        yield Parts(backends, CountingHistory(backends.history), queue_limit=queue_limit)

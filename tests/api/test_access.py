@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from graphql_api.domain.errors import PulumiNotFound, StoreUnavailable
 from graphql_api.transport.guard import BODY_LIMIT
+from graphql_api.transport.health import Readiness
 from tests import fake_pulumi
 from tests.service import PATIENCE, Service, receive, running_service
 
 QUERY = {"query": "{ __typename }"}
 TOKEN = "correct-horse-battery"  # noqa: S105 (a test's token)
+INITS_WITHOUT_TOKEN = [
+    {},
+    {"authorization": "Bearer wrong"},
+    {"authorization": 7},
+    {"authorization": "Bearer \ud800"},
+    {"token": TOKEN},
+]
 
 
 @pytest.fixture
@@ -24,7 +35,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Service]:
     variables = {
         "STACKCAST_TOKEN": TOKEN,
         "STACKCAST_ALLOWED_HOSTS": "deploy.example",
-        "STACKCAST_ALLOWED_ORIGINS": "https://portal.example",
+        "STACKCAST_ALLOWED_ORIGINS": "https://Portal.example/",
     }
     fake_pulumi.install(tmp_path / "bin")
     async with running_service(tmp_path, **variables) as running:
@@ -46,7 +57,9 @@ async def test_loopback_names_are_let_in(service: Service, host: str) -> None:
     assert (await service.post(QUERY, {"Host": host})).status == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost"])
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "http://["]
+)
 async def test_an_unknown_origin_is_refused(service: Service, origin: str) -> None:
     """A page from elsewhere may not ask, over HTTP or over a websocket."""
     answer = await service.post(QUERY, {"Origin": origin})
@@ -68,7 +81,7 @@ async def test_the_servers_own_pages_are_let_in(service: Service) -> None:
 
 
 async def test_an_allowed_origin_may_ask_from_a_browser(guarded: Service) -> None:
-    """An origin from STACKCAST_ALLOWED_ORIGINS passes its preflight and its request."""
+    """An origin from STACKCAST_ALLOWED_ORIGINS, however it is typed, passes its preflight and its request."""
     origin = {"Origin": "https://portal.example"}
     ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
 
@@ -106,9 +119,11 @@ async def test_the_token_opens_http_and_websocket(guarded: Service) -> None:
         pass
 
 
-@pytest.mark.parametrize("init", [{}, {"authorization": "Bearer wrong"}, {"authorization": 7}, {"token": TOKEN}])
-async def test_a_websocket_without_the_token_is_closed(guarded: Service, init: dict[str, object]) -> None:
-    """connection_init without the right token is answered by closing with 4403."""
+@pytest.mark.parametrize("init", INITS_WITHOUT_TOKEN)
+async def test_a_websocket_without_the_token_is_closed(
+    guarded: Service, caplog: pytest.LogCaptureFixture, init: dict[str, object]
+) -> None:
+    """connection_init without the right token is answered by closing with 4403, and nothing goes into the log."""
     async with guarded.raw_websocket() as socket:
         await socket.send(json.dumps({"type": "connection_init", "payload": init}))
         with pytest.raises(ConnectionClosed) as closed:
@@ -116,6 +131,7 @@ async def test_a_websocket_without_the_token_is_closed(guarded: Service, init: d
 
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 4403
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_only_graphql_transport_ws_is_spoken(service: Service) -> None:
@@ -200,3 +216,25 @@ async def test_a_service_without_pulumi_is_alive_and_not_ready(tmp_path: Path) -
     assert (alive.status, ready.status) == (200, 503)
     assert "no Pulumi CLI" in ready.json["pulumi"]
     assert (ready.json["store"], ready.json["worker"]) == ("ok", "ok")
+
+
+async def test_a_probe_is_told_no_details(caplog: pytest.LogCaptureFixture) -> None:
+    """Anybody may ask a probe's question; paths and a driver's words are in the log alone, once until they change."""
+    words = ["/srv/stackcast.db: disk I/O error"] * 2 + [""] + ["/srv/stackcast.db: disk I/O error"]
+
+    async def ping() -> None:
+        if word := words.pop(0):
+            raise StoreUnavailable(word)
+
+    async def find_pulumi() -> object:
+        raise PulumiNotFound("/opt/pulumi version did not answer.")
+
+    readiness = Readiness(ping, lambda: True, find_pulumi)
+    answers = [bytes((await readiness.answer(Request({"type": "http"}))).body).decode() for _ in range(4)]
+
+    assert "The store does not answer" in answers[0]
+    assert '"store":"ok"' in answers[2]
+    assert not any("/srv" in answer or "/opt" in answer for answer in answers)
+    logged = [record.getMessage() for record in caplog.records]
+    assert sum("disk I/O error" in line for line in logged) == 2
+    assert sum("/opt/pulumi" in line for line in logged) == 1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 from graphql import get_introspection_query
 
+from graphql_api.domain.manifest import examine
 from graphql_api.schema import SCHEMA
 from tests.api.parts import parts
+from tests.builders import MANIFEST, a_cloud_resource
 from tests.service import Service
 
 NESTED = (
@@ -27,6 +30,8 @@ query ($n: Int) {
     nodes { name labels { name } stackUpdates(first: $n) { nodes { id failure { diagnostics { urn } } } } }
   }
 }"""
+
+EXAMINED = "{ cloudResources { nodes { stackFqdn labels { name } problems { message } } } }"
 
 
 def chained(levels: int) -> str:
@@ -74,3 +79,36 @@ async def test_counting_leaves_mistakes_to_the_other_rules(query: str) -> None:
 
     assert result.errors
     assert not any("smaller pages" in error.message or "unexpected" in error.message for error in result.errors)
+
+
+async def longest_pause(until: asyncio.Task[object]) -> float:
+    """How long, in seconds, the event loop was kept from anything else."""
+    longest = 0.0
+    while not until.done():
+        before = time.monotonic()
+        await asyncio.sleep(0.01)
+        longest = max(longest, time.monotonic() - before)
+    return longest
+
+
+async def test_a_list_of_long_manifests_keeps_nobody_waiting() -> None:
+    """Each is read once, whatever is asked of it, away from the event loop; short ones do not wait for their turn."""
+    async with parts() as made:
+        for number in range(6):
+            text = f"{MANIFEST}# {number}\nmore: [{'[],' * 40_000}]\n"
+            await made.backends.resources.insert(a_cloud_resource(manifest=text))
+        short = a_cloud_resource(manifest=MANIFEST + "# short\n")
+        read_before = examine.cache_info().misses
+        began = time.monotonic()
+        listing = asyncio.create_task(made.execute(EXAMINED))
+        pausing = asyncio.create_task(longest_pause(listing))
+        await asyncio.sleep(0.1)
+        assert (await made.services.resources.examine(short)).stack_fqdn
+        overtaken = read_before + 6 + 1 - examine.cache_info().misses
+        nodes = (await listing)["cloudResources"]["nodes"]
+        took = time.monotonic() - began
+
+    assert overtaken > 3
+    assert await pausing < took / 3  # read on the loop, all of them are one pause, however slow the machine is
+    assert examine.cache_info().misses - read_before == 6 + 1
+    assert [node["stackFqdn"] for node in nodes] == ["organization/demo/dev"] * 6

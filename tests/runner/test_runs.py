@@ -5,8 +5,10 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from runners import process, runs
-from runners.lock import StackLock, Suspect
+from runners.lock import Holder, StackLock, Suspect
 from runners.output import read_tail
 from runners.runs import Command, CommandEnd, Reason, Run, Stage
 
@@ -416,7 +418,8 @@ class TestEndLeftover:
             directory = run.next_directory("up")
             directory.mkdir()
             old = {"pid": identity.pid, "start_time": identity.start_time - 1}
-            pids = {"boot_id": identity.boot_id, "supervisor": old, "command": old}
+            who = {"hostname": "host", "started": 0}
+            pids = {**who, "boot_id": identity.boot_id, "supervisor": old, "command": old}
             (directory / "pids.json").write_text(json.dumps(pids))
 
             assert await run.end_leftover(lock, (LONG, LONG))
@@ -495,7 +498,7 @@ class TestStackLock:
         with pytest.raises(RuntimeError, match="not held"):
             lock.fileno()
         with pytest.raises(RuntimeError, match="not held"):
-            lock.suspect("host", 1)
+            lock.suspect(Suspect("host", 1, 0, 1))
         assert lock.try_acquire()
         with pytest.raises(RuntimeError, match="held already"):
             lock.try_acquire()
@@ -512,18 +515,57 @@ class TestStackLock:
 
     def test_suspects_stay_until_one_is_the_only_one(self, tmp_path: Path) -> None:
         """They outlive the lock's holder, each is named once, and reading needs no lock."""
+        one, other, last = (Suspect("host", pid, 1.5, 2.5) for pid in (4711, 42, 7))
         lock = StackLock(tmp_path / "lock")
         assert lock.suspects() == frozenset()
         assert lock.try_acquire()
         with lock:
-            for pid in (4711, 42, 4711):
-                lock.suspect("host", pid)
+            for suspect in (one, other, one):
+                lock.suspect(suspect)
         reader = StackLock(tmp_path / "lock")
-        assert reader.suspects() == {Suspect("host", 42), Suspect("host", 4711)}
+        assert reader.suspects() == {one, other}
         assert reader.try_acquire()
         with reader:
-            reader.suspect_only("host", 7)
-        assert lock.suspects() == {Suspect("host", 7)}
+            reader.suspect_only(last)
+        assert lock.suspects() == {last}
+
+    @pytest.mark.parametrize(
+        ("holder", "is_one"),
+        [
+            (Holder("host", 7, 100), True),
+            (Holder("host", 7, 160), True),
+            (Holder("host", 7, 99), False),
+            (Holder("host", 7, 161), False),
+            (Holder("host", 7, None), False),
+            (Holder("host", 8, 130), False),
+            (Holder("other", 7, 130), False),
+        ],
+    )
+    def test_only_a_lock_taken_in_a_suspects_life_is_its(self, holder: Holder, is_one: bool) -> None:
+        """Another machine may have the same name and the same pid in use: only the time tells the two apart."""
+        assert holder.is_one_of([Suspect("host", 7, 100.9, 160)]) is is_one
+
+    async def test_suspects_name_the_host_and_the_time_of_the_run(self, tmp_path: Path, lock: StackLock) -> None:
+        """What the run's own files say, whatever the host's name is when they are read."""
+        before = time.time()
+        run = Run.create(tmp_path / "runs", "update")
+        await run.execute(command("leave", 0), lock)
+        os.utime(run.directory / "01-up" / "exit.json", (before + 60, before + 60))
+
+        (suspect,) = run.suspects()
+
+        assert suspect.hostname == socket.gethostname()
+        assert suspect.pid == run.command_identities()[0].pid
+        assert before <= suspect.started <= time.time()
+        assert suspect.ended == pytest.approx(before + 60)
+
+    async def test_a_suspect_without_a_recorded_end_has_ended_by_now(self, run: Run, lock: StackLock) -> None:
+        """Where the supervisor was killed nobody knows the moment, but that it is over."""
+        await run.execute(command("leave", 0), lock)
+        (run.directory / "01-up" / "exit.json").unlink()
+        before = time.time()
+
+        assert before <= run.suspects()[0].ended <= time.time()
 
     @pytest.mark.parametrize("content", ["", "[", "{}", '[{"pid": 1}]', "[1]", "1", "\0"])
     def test_a_damaged_list_accuses_nobody(self, tmp_path: Path, content: str) -> None:
@@ -589,3 +631,22 @@ class TestReadTail:
     def test_a_missing_file_is_empty(self, tmp_path: Path) -> None:
         """A command that never began wrote nothing."""
         assert read_tail(tmp_path / "missing", 10) == ("", False)
+
+    @pytest.mark.parametrize("cut", range(1, 14))
+    def test_a_secret_at_the_cut_is_left_out(self, tmp_path: Path, cut: int) -> None:
+        """However much of it lies within the limit, no part of it comes through, and all that follows does."""
+        secret, rest = "hunter2-hunter", " was the password"
+        (tmp_path / "file").write_text("x" * 500 + secret + rest)
+
+        tail = read_tail(tmp_path / "file", len(rest) + cut, lambda text: text.replace(secret, "[secret]"))
+
+        assert tail == (rest, True)
+
+    def test_secrets_after_the_cut_are_hidden(self, tmp_path: Path) -> None:
+        """What lies wholly in the tail is replaced; a short file is hidden as a whole."""
+        (tmp_path / "file").write_text("x" * 500 + "a hunter2 b")
+
+        assert read_tail(tmp_path / "file", 20, lambda text: text.replace("hunter2", "[secret]")) == (
+            "x" * 9 + "a [secret] b",
+            True,
+        )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import json
 import os
 import signal
@@ -37,6 +39,7 @@ class Supervised:
         quiet_markers: Sequence[str] = (),
         cwd: Path | None = None,
         environment: dict[str, str] | None = None,
+        log: Path | None = None,
     ) -> None:
         spec = {
             "argv": list(argv),
@@ -46,12 +49,12 @@ class Supervised:
             "quiet_markers": quiet_markers,
         }
         (self.directory / "spec.json").write_text(json.dumps(spec))
-        with (self.directory / "supervisor.log").open("wb") as log:
+        with (log or self.directory / "supervisor.log").open("wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-IS", supervisor.__file__, self.directory],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=log,
+                stderr=stderr,
                 env={"PATH": os.defpath} if environment is None else environment,
                 start_new_session=True,
             )
@@ -493,3 +496,20 @@ class TestInProcess:
 
         assert time.monotonic() - started >= 3 * supervisor.WRITE_PAUSE
         assert capsys.readouterr().err.count("FileNotFoundError") == 3
+
+    def test_a_full_disk_under_its_own_log_ends_no_attempt(self, tmp_path: Path) -> None:
+        """The log is on the disk that is full: what it can't take must not keep the record from being tried again."""
+
+        class Full(io.StringIO):
+            def write(self, _: str, /) -> int:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        with contextlib.redirect_stderr(Full()):
+            assert not supervisor.write_stubbornly(tmp_path / "missing" / "exit.json", {}, attempts=2)
+
+    async def test_the_end_is_recorded_without_a_log(self, supervised: Supervised, tmp_path: Path) -> None:
+        """Where a command can't be watched and nobody can be told why, the service still finds the end."""
+        (supervised.directory / "reserve").mkdir()
+        supervised.start(["/bin/touch", str(tmp_path / "began")], log=Path("/dev/full"))
+
+        assert (await supervised.end())["errno"] == errno.EISDIR

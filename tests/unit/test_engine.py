@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from graphql_api.domain.records import StackOutput
-from runners.engine import ERROR_LENGTH, ERRORS_KEPT, LINE_LIMIT, EngineReport, read_report
+from runners.engine import ERROR_LENGTH, ERRORS_KEPT, LINE_LIMIT, OUTPUTS_LIMIT, EngineReport, read_report
 
 SECRET = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "[secret]"}
 STACK_URN = "urn:pulumi:dev::shop::pulumi:pulumi:Stack::shop-dev"
@@ -286,11 +286,37 @@ def test_the_end_of_a_long_line_is_no_line(log: Path) -> None:
 
 def test_a_line_within_the_limit_is_read(log: Path) -> None:
     """Large outputs are outputs."""
-    large = "y" * (LINE_LIMIT // 2)
+    large = "y" * (OUTPUTS_LIMIT // 2)
 
-    assert report(log, line(resOutputsEvent=resource(STACK_URN, {"large": large}))).stack_outputs == (
-        StackOutput("large", large),
-    )
+    found = report(log, line(resOutputsEvent=resource(STACK_URN, {"large": large})))
+
+    assert found.stack_outputs == (StackOutput("large", large),)
+    assert not found.outputs_left_out
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"large": "y" * OUTPUTS_LIMIT},
+        {"ä": "ß" * (OUTPUTS_LIMIT // 2)},
+        {f"{number:05}": 1 for number in range(20_000)},
+    ],
+    ids=["one", "in bytes", "many"],
+)
+def test_outputs_that_no_store_would_take_are_left_out(log: Path, outputs: dict[str, Any]) -> None:
+    """A record must stay small enough to be stored; that something is missing is said."""
+    found = report(log, line(resOutputsEvent=resource(STACK_URN, outputs)))
+
+    assert (found.stack_outputs, found.outputs_left_out) == ((), True)
+
+
+def test_a_secret_at_the_cut_of_an_error_is_hidden_first(log: Path) -> None:
+    """Half a secret is not a known one any more, so secrets are hidden before a message is cut."""
+    log.write_text(diagnostic("error", "x" * (ERROR_LENGTH - 3) + "hunter2") + "\n", encoding="utf-8")
+
+    (error,) = read_report(log, lambda text: text.replace("hunter2", "[secret]")).errors
+
+    assert error == "x" * (ERROR_LENGTH - 3) + "[se"
 
 
 def test_many_errors_are_kept_within_bounds(log: Path) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from graphql_api.adapters import open_backends
-from graphql_api.domain.errors import StoreUnavailable
+from graphql_api.domain.errors import StackcastError, StoreRefused, StoreUnavailable
 from graphql_api.domain.ports import Claims
 from graphql_api.domain.records import Claim, StackFqdn, StackUpdateId, new_id, utc_now
 from runners.lease import LEASE, claim_stack, held
@@ -265,6 +265,29 @@ def test_a_store_that_is_away_for_a_while_does_not_lose_the_lease() -> None:
             assert not lease.lost
             assert await way.current(STACK) == lease.claim
             assert lease.claim.expires_at > utc_now() + LEASE - timedelta(seconds=1)
+
+    virtual_time.run(scenario)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreRefused("read-only")])
+def test_a_renewal_is_tried_again_whatever_the_store_says(error: StackcastError) -> None:
+    """A refusal may pass as an outage does, and meanwhile the claim is certain for the length of a lease only."""
+
+    async def scenario() -> None:
+        async with a_way_and_a_claim() as (way, claim), held(way, claim) as lease:
+
+            async def trouble() -> None:
+                raise error
+
+            way.before_renew = trouble
+            await asyncio.sleep(LEASE.total_seconds() - 1)
+            assert lease.certain
+            await asyncio.sleep(2)
+            assert not lease.certain
+            assert not lease.lost
+            way.before_renew = nothing
+            await asyncio.sleep(HALF)
+            assert lease.certain
 
     virtual_time.run(scenario)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -11,10 +13,13 @@ import yaml
 from graphql_api.domain.errors import InvalidManifest, ManifestProblem
 from graphql_api.domain.manifest import (
     DEPTH_LIMIT,
+    KEY_LIMIT,
+    LABEL_LIMIT,
     LABEL_PREFIXES,
     MANIFEST_LIMIT,
     NAME_LIMIT,
     NODE_LIMIT,
+    PROBLEM_LIMIT,
     examine,
     parse,
     stack_fqdn,
@@ -304,6 +309,73 @@ def test_deep_and_exploding_documents_are_refused_at_once(text: str) -> None:
     assert time.perf_counter() - began < 0.5
     assert problem.line is not None
     assert "nest" in problem.message or f"over {NODE_LIMIT} values" in problem.message
+
+
+LONG = f"? {'k' * KEY_LIMIT}\n: "
+CROWDED = {
+    "a very long key over a long list": f"? {'k' * 20_000}\n: [{'[],' * 20_000}]\n",
+    "long keys in each other over a long list": ("spec: " + f"{{? {'k' * KEY_LIMIT} : " * 50)
+    + f"[{'[],' * 20_000}]{'}' * 50}\n",
+}
+
+
+@pytest.mark.parametrize("text", CROWDED.values(), ids=CROWDED)
+def test_long_keys_over_many_values_take_little_memory(text: str) -> None:
+    """Reading a manifest takes memory in proportion to its text, however its keys and values are arranged."""
+    tracemalloc.start()
+    try:
+        examine(HEAD + text, self_managed=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 100_000_000
+
+
+def test_a_key_up_to_the_limit_is_accepted() -> None:
+    """A longer one is refused where it stands, and shown only in part."""
+    assert parse(HEAD + LONG + "1\n").name == "sample"
+
+    (problem,) = refusal(HEAD + LONG.replace("k", "kk") + "1\n")
+
+    assert problem.message == f"This key has {2 * KEY_LIMIT} characters; at most {KEY_LIMIT} are kept. Shorten it."
+    assert (problem.line, problem.column) == (4, 3)
+    assert len(problem.path or "") < KEY_LIMIT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(HEAD + "spec: {" + "a: ," * 60_000 + "}\n", id="a key over and over"),
+        pytest.param(HEAD + LONG + "{" + "a: ," * 50_000 + "}\n", id="under a long key"),
+        pytest.param(HEAD + "spec: {" + "[]: ," * 40_000 + "}\n", id="lists as keys"),
+    ],
+)
+def test_a_refusal_of_thousands_of_problems_is_short(text: str) -> None:
+    """The first problems are told, of the others how many there are."""
+    problems = refusal(text)
+
+    assert len(problems) == PROBLEM_LIMIT + 1
+    assert re.fullmatch(r"And \d{5} more are wrong\. Correct these first\.", problems[-1].message)
+    assert sum(len(str(problem)) + len(problem.path or "") for problem in problems) < 20_000
+
+
+def test_labels_up_to_the_limit_are_accepted() -> None:
+    """More of them than a list of manifests can show are refused."""
+    lines = [f"l{number}: x" for number in range(LABEL_LIMIT)]
+
+    assert len(parse(labelled(*lines)).labels) == LABEL_LIMIT
+    (problem,) = refusal(labelled(*lines, "one: more"))
+    assert f"There are {LABEL_LIMIT + 1} labels; at most {LABEL_LIMIT} are kept." in problem.message
+    assert problem.path == "metadata.labels"
+
+
+@pytest.mark.parametrize(
+    "text", [labelled(f"a: &{'k' * 9000} [*{'k' * 9000}]"), labelled(f"a: !{'k' * 9000} x"), with_fqdn("k" * 9000)]
+)
+def test_a_refusal_quotes_only_the_begin_of_a_long_word(text: str) -> None:
+    """What somebody wrote in kilobytes is not said back to them."""
+    assert len(str(examine(text, self_managed=True).problems)) < 2000
 
 
 def test_aliases_count_as_much_as_what_they_stand_for() -> None:

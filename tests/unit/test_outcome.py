@@ -14,7 +14,7 @@ import pytest
 
 from graphql_api.domain.records import Failure, FailureKind, StackOutput, Tail
 from runners.engine import EngineReport
-from runners.lock import Suspect
+from runners.lock import Holder
 from runners.outcome import Outcome, Words
 from runners.runs import CommandEnd, Reason, Stage
 
@@ -214,6 +214,20 @@ FAILURES: dict[str, Case] = {
         False,
         "Correct PULUMI_BACKEND_URL",
     ),
+    "no state database": (
+        "error: unable to open state database\n",
+        EngineReport(),
+        FailureKind.STACK_REFUSED,
+        False,
+        "Correct PULUMI_BACKEND_URL or the database.",
+    ),
+    "no bucket": (
+        "error: unable to open bucket s3://x: no credentials\n",
+        EngineReport(),
+        FailureKind.STACK_REFUSED,
+        False,
+        "the bucket's name and credentials",
+    ),
     "a provider's plugin is missing": (
         "",
         EngineReport(errors=("could not load plugin: no resource plugin 'pulumi-resource-x' found",)),
@@ -381,7 +395,53 @@ def test_a_stack_that_exists_already_is_recognized(stderr: str, exists: bool) ->
 
 def test_all_holders_of_a_lock_are_read() -> None:
     """Everyone who holds the lock is named with host and process, so that none is overlooked."""
-    assert words(1, LOCKED).lock_holders() == {Suspect("host-1", 123), Suspect("host-2.example", 456)}
+    second = 1767323045  # 2026-01-02T03:04:05Z
+    assert words(1, LOCKED).lock_holders() == {
+        Holder("host-1", 123, second),
+        Holder("host-2.example", 456, second + 1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("at", "since"),
+    [("2026-01-02T03:04:05+02:00", 1767315845), ("2026-01-02T03:04:05", None), ("noon", None), ("", None)],
+)
+def test_when_a_lock_was_taken_is_read_with_its_zone(at: str, since: float | None) -> None:
+    """A time without zone, or none at all, is unknown, and so nobody's."""
+    locked = LOCKED.splitlines()[0] + f"\n  x: created by ann@host-1 (pid 123) at {at}\n"
+
+    assert words(1, locked).lock_holders() == {Holder("host-1", 123, since)}
+
+
+@pytest.mark.parametrize("own", [LOCKED, NO_STACK, "error: stack 'a/b/c' already exists\n"])
+def test_a_generators_words_are_not_pulumis(own: str) -> None:
+    """What a program wrote to its standard error stands there too: it decides neither about locks nor about stacks."""
+    for said in (words(1, f"{GENERATOR}sh: exit status 3, stderr follows: {own}"), words(1, "warning: " + own[7:])):
+        assert not said.lock_holders()
+        assert not said.stack_missing
+        assert not said.stack_exists
+        assert failure(said).kind is FailureKind.PROGRAM_ERROR
+
+
+@pytest.mark.parametrize(("name", "spelled"), [("01-init", "`pulumi stack init`"), ("02-cancel", "`pulumi cancel`")])
+def test_a_command_before_the_deployment_that_took_too_long_is_named(name: str, spelled: str) -> None:
+    """Making a stack has a limit of its own, and a longer timeoutSeconds would not help."""
+    end = CommandEnd(Path("/runs/x", name), 1, Reason.DEADLINE, Stage.INTERRUPTED, None, None)
+
+    found = Words(end, EngineReport(), Tail(), Tail()).outcome(timedelta(seconds=60)).failure
+
+    assert found
+    assert found.kind is FailureKind.TIMEOUT
+    assert found.message.startswith(f"{spelled} was not done after 60 s and was stopped.")
+    assert "timeoutSeconds" not in found.message
+
+
+def test_outputs_that_are_left_out_are_said_in_the_output() -> None:
+    """Whoever misses them finds where they are."""
+    stderr = words(0, "warned\n", EngineReport(outputs_left_out=True)).outcome(TIMEOUT).stderr.text
+
+    assert stderr.startswith("warned\nstackcast: ")
+    assert "`pulumi stack output`" in stderr
 
 
 @pytest.mark.parametrize(

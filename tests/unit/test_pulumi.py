@@ -267,7 +267,46 @@ def test_secrets_are_the_passphrase_and_what_is_named_like_one(tmp_path: Path) -
         "arm-secret-value",
         "os-password-value",
         '{"private_key": "x"}',
+        '{\\"private_key\\": \\"x\\"}',
         "passed-by-setting",
+    }
+
+
+URLS = {
+    "postgres://ann:hunter2-long@db.example/state": {"hunter2-long"},
+    "postgres://ann:hunter2%2Flong@db.example/state?sslmode=require": {"hunter2%2Flong", "hunter2/long"},
+    "postgres://db.example/state?user=somebody&password=hunter2-long": {"hunter2-long"},
+    "azblob://bucket?sig=abc%2Bdefgh&region=eu-central-1": {"abc%2Bdefgh", "abc+defgh"},
+    "https://token-alone@proxy.example:8080": {"token-alone"},
+    "ann:hunter2-long@proxy.example:8080": {"hunter2-long"},
+    "s3://bucket/path?region=eu-central-1": set(),
+    "file:///srv/somewhere:else/state": set(),
+    "http://[": set(),
+}
+
+
+@pytest.mark.parametrize(("url", "secrets"), URLS.items(), ids=URLS)
+def test_passwords_in_urls_are_secrets(url: str, secrets: set[str]) -> None:
+    """Of the backend and of proxies, as they are written and decoded; a region in an URL is none."""
+    assert replace(settings({}), backend_url=url).secrets() == secrets
+    assert settings({"HTTPS_PROXY": url}).secrets() == secrets
+
+
+def test_what_the_operator_passes_on_is_secret_whatever_its_name() -> None:
+    """Nobody passes on a variable by name that everybody may read; what is passed anyway stays as it was."""
+    service = {"VAULT_LOGIN": "a long value", "HOME": "/home/somebody", "SHORT": "seven77"}
+
+    assert settings(service, "*").secrets() == {"a long value"}
+
+
+def test_a_secret_of_several_lines_is_known_within_json() -> None:
+    """A program that prints its configuration as JSON writes the end of a line as two characters."""
+    key = "-----BEGIN-----\nä\n-----END-----"
+
+    assert settings({"GOOGLE_PRIVATE_KEY": key}).secrets() == {
+        key,
+        "-----BEGIN-----\\nä\\n-----END-----",
+        "-----BEGIN-----\\n\\u00e4\\n-----END-----",
     }
 
 

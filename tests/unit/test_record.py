@@ -13,7 +13,7 @@ from typing import Protocol, cast
 import pytest
 
 from graphql_api.adapters import Backends, open_backends
-from graphql_api.domain.errors import StoreUnavailable
+from graphql_api.domain.errors import StoreRefused, StoreUnavailable
 from graphql_api.domain.ports import UpdateStore
 from graphql_api.domain.records import (
     Failure,
@@ -26,7 +26,7 @@ from graphql_api.domain.records import (
 )
 from runners.lease import Lease
 from runners.outcome import Outcome
-from runners.record import PAUSE, LeaseLost, Record, persistently
+from runners.record import LONGEST_PAUSE, PAUSE, LeaseLost, Record, persistently
 from tests.builders import MANIFEST, a_claim, a_stack_update
 from tests.unit import virtual_time
 
@@ -215,5 +215,60 @@ def test_the_record_of_another_revision_is_refused_by_the_store() -> None:
         async with a_record() as (record, _, _backends):
             with pytest.raises(LeaseLost):
                 await record.save(replace(record.update.running(utc_now()), revision=9))
+
+    virtual_time.run(scenario)
+
+
+@dataclass
+class Refusing:
+    """An update store that refuses some saves: those with outputs of the stack, or the first few."""
+
+    store: UpdateStore
+    refused: Callable[[StackUpdate], bool]
+    asked: int = 0
+
+    async def save(self, update: StackUpdate, output: str | None = None) -> None:
+        self.asked += 1
+        if self.refused(update):
+            raise StoreRefused("The document is too large.")
+        await self.store.save(update, output)
+
+
+def test_an_outcome_that_the_store_refuses_is_recorded_without_its_texts() -> None:
+    """That the deployment ended, and with which status, is known; the record has no other owner who could say it."""
+
+    async def scenario() -> None:
+        async with a_record(lambda store: Refusing(store, lambda update: bool(update.stack_outputs))) as (
+            record,
+            _,
+            them,
+        ):
+            await record.finish(Outcome(None, 0, (StackOutput("url", "x"),), Tail("a text that is too large")))
+
+            ended = await them.updates.get(record.update.id)
+            assert ended
+            assert ended.failure
+            assert (ended.status, ended.failure.kind, ended.exit_code) == (Status.FAILED, FailureKind.INTERNAL, 0)
+            assert "too large" not in (await them.updates.output(record.update.id) or "")
+
+    virtual_time.run(scenario)
+
+
+def test_a_store_that_refuses_everything_for_a_while_gets_the_whole_outcome() -> None:
+    """The record's owner keeps it until an operator has made room, with growing pauses, and nothing is lost."""
+
+    async def scenario() -> None:
+        start = asyncio.get_running_loop().time()
+
+        def refused(_: StackUpdate) -> bool:
+            return asyncio.get_running_loop().time() < start + 3600
+
+        async with a_record(lambda store: Refusing(store, refused)) as (record, _, them):
+            took = await virtual_time.elapsed(record.finish(Outcome(None, 0, (StackOutput("url", "x"),))))
+
+            ended = await them.updates.get(record.update.id)
+            assert ended
+            assert (ended.status, ended.stack_outputs) == (Status.SUCCESS, (StackOutput("url", "x"),))
+            assert 3600 <= took <= 3600 + LONGEST_PAUSE.total_seconds()
 
     virtual_time.run(scenario)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
@@ -260,13 +261,13 @@ def shown(settings: Settings, field: str) -> str:
 @pytest.mark.parametrize(("name", "field"), FILES.items())
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_a_secret_may_be_in_a_file(tmp_path: Path, name: str, field: str, end: str) -> None:
-    """The file's only line is the value, with its spaces and without the newline that editors put at its end."""
+    """The file's only line is the value, without the newline that editors put at its end."""
     file = tmp_path / "secret"
-    file.write_bytes(f" {TOKEN} ".encode() + end.encode())
+    file.write_bytes(TOKEN.encode() + end.encode())
 
     settings = Settings.from_environment({name: str(file)})
 
-    assert shown(settings, field) == f" {TOKEN} "
+    assert shown(settings, field) == TOKEN
     assert TOKEN not in repr(settings)
 
 
@@ -309,6 +310,74 @@ def test_a_token_in_a_file_is_checked_as_any_other(tmp_path: Path) -> None:
     file.write_text(f"{TOKEN}\n")
     environ = {"STACKCAST_HOST": "0.0.0.0", "STACKCAST_TOKEN_FILE": str(file)}  # noqa: S104 (a name)
     assert shown(Settings.from_environment(environ), "token") == TOKEN
+
+
+@pytest.mark.parametrize("text", [f"{TOKEN}\n", f" {TOKEN}\r\n", f"\t{TOKEN} "])
+def test_a_token_loses_the_spaces_around_it(text: str) -> None:
+    """No header can carry them, so a token with its newline would match nothing that a client sends."""
+    assert shown(Settings.from_environment({"STACKCAST_TOKEN": text}), "token") == TOKEN
+
+
+@pytest.mark.parametrize(
+    "text", ["token-of-two\nlines-of-text", "token-of-sécurité", "token-with-a-\x00-byte", " " * 20]
+)
+def test_a_token_that_no_header_can_carry_is_refused(text: str) -> None:
+    """The refusal says what a token is, and repeats nothing of it."""
+    message = refusal({"STACKCAST_TOKEN": text})
+
+    assert message.startswith("STACKCAST_TOKEN can't be used: ")
+    assert "\n" not in message
+    assert "token-" not in message
+
+
+PLACES = [
+    "STACKCAST_DATA_DIR",
+    "STACKCAST_MODULES",
+    "PULUMI_MODULE_DIR",
+    "PULUMI_STATE_DIR",
+    "PULUMI_HOME",
+    "PULUMI_CONFIG_PASSPHRASE_FILE",
+    "STACKCAST_TOKEN_FILE",
+    "STACKCAST_DATABASE_URL_FILE",
+]
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_home_of_nobody_is_refused(name: str) -> None:
+    """A path that begins with the home of a user who is not there is refused with a sentence."""
+    assert refusal({name: "~nobody-has-this-name/x"}) == (
+        f"{name} can't be used: it names a home directory that nobody has here; write an absolute path."
+    )
+    assert "PULUMI_BACKEND_URL" in refusal({"PULUMI_BACKEND_URL": "file://~nobody-has-this-name"})
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("file://.", "file://{cwd}"),
+        ("file://", "file://{cwd}"),
+        ("file://state", "file://{cwd}/state"),
+        ("file://./state/../other?no_tmp_dir=true", "file://{cwd}/other?no_tmp_dir=true"),
+        ("file://~", "file://{home}"),
+        ("file://~/state", "file://{home}/state"),
+        ("file:///srv/my%20state?no_tmp_dir=true", "file:///srv/my%20state?no_tmp_dir=true"),
+        ("s3://bucket/./x", "s3://bucket/./x"),
+    ],
+)
+def test_a_directory_as_the_backend_is_absolute(text: str, url: str) -> None:
+    """Pulumi works in a directory of each run, with which the state would vanish: relative means relative to here."""
+    settings = Settings.from_environment({"PULUMI_BACKEND_URL": text})
+
+    assert settings.backend_url == url.format(cwd=quote(str(Path.cwd())), home=quote(str(Path.home())))
+
+
+def test_origins_are_kept_as_browsers_send_them() -> None:
+    """Capitals and a slash at the end, as addresses are often copied, change nothing."""
+    settings = Settings.from_environment(
+        {"STACKCAST_ALLOWED_ORIGINS": "HTTPS://Portal.Example/, http://a.example:8080"}
+    )
+
+    assert settings.allowed_origins == ("https://portal.example", "http://a.example:8080")
 
 
 def test_the_state_is_in_the_data_directory_unless_it_is_named() -> None:

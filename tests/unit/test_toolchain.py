@@ -30,6 +30,7 @@ from runners.toolchain import (
     go_build,
 )
 from runners.toolchain.ask import ask
+from runners.toolchain.cli import FAILURE_MEMORY
 from runners.toolchain.go import OLDEST_GO
 from tests.runner.waiting import eventually
 
@@ -73,26 +74,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
-
-
-class TestPulumiCli:
-    @pytest.mark.parametrize(
-        ("version", "supported"),
-        [
-            ("v3.208.0", True),
-            ("v3.259.0-dev", True),
-            ("3.300.1", True),
-            ("v4.0.0", True),
-            ("v3.207.9", False),
-            ("v3.206.0", False),
-            ("v2.999.0", False),
-            ("", False),
-            ("dirty", False),
-        ],
-    )
-    def test_stash_is_supported_from_a_version_on(self, version: str, supported: bool) -> None:
-        """The Stash resource is promised only by a version that is known to have it."""
-        assert PulumiCli(Path("/pulumi"), version).supports_stash is supported
 
 
 class TestCacheDirectory:
@@ -258,6 +239,25 @@ class TestFinder:
             await finder.find()
         pulumi(tmp_path / "pulumi")
         assert await finder.find() is not None
+
+    async def test_one_that_failed_is_not_asked_by_everyone(self, tmp_path: Path) -> None:
+        """Callers that wait behind a CLI which does not answer get its refusal; later it is asked anew."""
+        own = command(
+            tmp_path / "pulumi",
+            f"""
+            open({str(tmp_path / "pulumi.asked")!r}, "a").write("x")
+            sys.exit(1)
+            """,
+        )
+        now = 1000.0
+        finder = Finder(str(tmp_path), tmp_path, clock=lambda: now)
+        refusals = await asyncio.gather(*(finder.find() for _ in range(5)), return_exceptions=True)
+        assert {type(refusal) for refusal in refusals} == {PulumiNotFound}
+        assert times_asked(own) == 1
+        now += FAILURE_MEMORY.total_seconds()
+        with pytest.raises(PulumiNotFound, match="ended with status 1"):
+            await finder.find()
+        assert times_asked(own) == 2
 
 
 def _built(cache: Path) -> Path:

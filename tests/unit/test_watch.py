@@ -47,6 +47,7 @@ class Stage:
     update: StackUpdate = field(default_factory=a_stack_update)
     after_read: Callable[[], Awaitable[None]] = nothing
     lags_behind_at: StackUpdate | None = None
+    away: bool = False
     reads: int = 0
     shown: list[tuple[float, int]] = field(default_factory=list)
 
@@ -69,6 +70,8 @@ class Stage:
 
     async def get(self, id_: StackUpdateId) -> StackUpdate | None:
         self.reads += 1
+        if self.away:
+            raise StoreUnavailable("The database did not answer.")
         found = await self.updates.get(id_)
         await self.after_read()
         return self.lags_behind_at or found
@@ -226,6 +229,45 @@ def test_a_quiet_update_is_read_once_an_interval() -> None:
             assert stage.reads == pytest.approx(101, abs=2)
             await stage.change(stage.update.failed(utc_now(), FAILURE))
             await looking
+
+    virtual_time.run(scenario)
+
+
+def test_a_watcher_waits_for_a_store_that_is_away() -> None:
+    """At the beginning as later: what the update became meanwhile is shown when the store is back."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            stage.away = True
+            looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(10.5 * REREAD)
+            stage.away = False
+            await asyncio.sleep(REREAD)
+            assert stage.shown == [(11 * REREAD, 1)]
+            stage.away = True
+            await stage.change(stage.update.started(utc_now()))
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            await asyncio.sleep(3600)
+            assert stage.reads < 3700
+            stage.away = False
+            await asyncio.sleep(2 * REREAD)
+            await looking
+            assert [revision for _, revision in stage.shown] == [1, 3]
+
+    virtual_time.run(scenario)
+
+
+def test_a_watcher_can_leave_while_the_store_is_away() -> None:
+    """Waiting for the store holds nobody back."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            stage.away = True
+            looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(10 * REREAD)
+            looking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await looking
 
     virtual_time.run(scenario)
 
@@ -423,13 +465,23 @@ def test_a_feed_waits_for_a_store_that_is_away() -> None:
     virtual_time.run(scenario)
 
 
-def test_a_feed_of_a_store_that_is_away_does_not_begin() -> None:
-    """Without a look at the store nothing can be promised: the caller is told."""
+def test_a_feed_of_a_store_that_is_away_begins_when_it_is_back() -> None:
+    """Ready means that the store has been looked at: until then the listener waits."""
 
     async def scenario() -> None:
         store = Store(away=True)
-        with pytest.raises(StoreUnavailable):
-            await store.listen()
+        await store.change("old")
+        listening = asyncio.create_task(store.listen())
+        await asyncio.sleep(3600)
+        assert (store.heard, listening.done()) == ([], False)
+        assert store.reads < 3700
+        store.away = False
+        await asyncio.sleep(2 * REREAD)
+        await store.change("new")
+        await asyncio.sleep(2 * REREAD)
+        assert store.heard == ["ready", "new"]
+        listening.cancel()
+        await asyncio.wait([listening])
         assert store.wakeups.topics == frozenset()
 
     virtual_time.run(scenario)

@@ -503,3 +503,41 @@ def test_every_shipped_module_can_be_copied(module: Path, tmp_path: Path) -> Non
         Module(module, shipped=True).check()
         Module(module, shipped=True).copy(tmp_path / "copy", "shop")
         assert compiler(tmp_path / "copy")[0] == sys.executable
+
+
+# --- what can't be copied
+
+
+def test_a_module_that_is_too_large_is_refused(module: Path, tmp_path: Path) -> None:
+    """What each run would have to copy first has a limit; a file with holes counts with its length."""
+    with (module / "data").open("wb") as file:
+        file.truncate(10_000_000)
+
+    for use in (
+        Module(module, size_limit=10**6).check,
+        lambda: Module(module, size_limit=10**6).copy(tmp_path / "c", "x"),
+    ):
+        with pytest.raises(ModuleInvalid, match="has over 1000000 bytes"):
+            use()
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("name", ["folder", "folder/file"])
+def test_what_cannot_be_read_is_refused(module: Path, tmp_path: Path, name: str) -> None:
+    """A program without a part of it would do something else than it was written for."""
+    (module / "folder").mkdir()
+    (module / "folder" / "file").touch()
+    (module / name).chmod(0)
+    try:
+        with pytest.raises(ModuleInvalid, match=f"{name} can't be read: Permission denied"):
+            copied(module, tmp_path / "copy")
+    finally:
+        (module / name).chmod(0o700)
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(module: Path) -> None:
+    """A module that vanishes under our hands is a matter of the module, not of the service."""
+    missing = Module(module / "missing")
+
+    with pytest.raises(ModuleInvalid, match="missing can't be read: No such file"):
+        missing.check()
