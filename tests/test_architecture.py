@@ -156,10 +156,10 @@ def the_domain_is_pure(source: Source) -> Iterator[str]:
 
 #: Where a driver may be imported.
 DRIVERS = {
-    "motor": "graphql_api/adapters/mongo",
-    "pymongo": "graphql_api/adapters/mongo",
-    "bson": "graphql_api/adapters/mongo",
-    "sqlite3": "graphql_api/adapters/sqlite",
+    "motor": "graphql_api/adapters/mongo/database.py",
+    "pymongo": "graphql_api/adapters/mongo/",
+    "bson": "graphql_api/adapters/mongo/",
+    "sqlite3": "graphql_api/adapters/sqlite/",
 }
 
 
@@ -290,7 +290,7 @@ RULES: dict[Rule, tuple[list[Source], list[Case]]] = {
             Case("graphql_api/cli.py", "from graphql_api.adapters import open_backends"),
             Case("graphql_api/service/watch.py", "from ..adapters.in_process import InProcessWakeups"),
             Case("runners/worker.py", "from graphql_api import adapters"),
-            Case("graphql_api/adapters/sqlite.py", "from graphql_api.adapters import stored", 0),
+            Case("graphql_api/adapters/sqlite/database.py", "from graphql_api.adapters import stored", 0),
             Case("graphql_api/app.py", "from graphql_api.adapters import open_backends", 0),
         ],
     ),
@@ -313,8 +313,8 @@ RULES: dict[Rule, tuple[list[Source], list[Case]]] = {
             Case("graphql_api/schema/context.py", "from graphql_api.service.updates import Updates", 0),
             Case("graphql_api/transport/endpoint.py", "from graphql_api.app import open_app"),
             Case("graphql_api/transport/endpoint.py", "from graphql_api.schema import schema", 0),
-            Case("graphql_api/adapters/sqlite.py", "from graphql_api.service import watch"),
-            Case("graphql_api/adapters/sqlite.py", "from graphql_api.settings import Settings"),
+            Case("graphql_api/adapters/sqlite/database.py", "from graphql_api.service import watch"),
+            Case("graphql_api/adapters/sqlite/database.py", "from graphql_api.settings import Settings"),
             Case("graphql_api/demo.py", "from graphql_api.app import open_app"),
             Case("runners/supervisor.py", "from runners import process"),
             Case("runners/process.py", "from graphql_api.domain.records import StackUpdate"),
@@ -347,11 +347,11 @@ RULES: dict[Rule, tuple[list[Source], list[Case]]] = {
             Case("graphql_api/app.py", "from motor.motor_asyncio import AsyncIOMotorClient"),
             Case("graphql_api/adapters/__init__.py", "import pymongo"),
             Case("graphql_api/adapters/stored.py", "from bson import ObjectId"),
-            Case("graphql_api/adapters/mongo.py", "import sqlite3"),
+            Case("graphql_api/adapters/mongo/database.py", "import sqlite3"),
             Case("graphql_api/domain/records.py", "def f():\n    import sqlite3"),
             Case("runners/worker.py", "__import__('bson')"),
-            Case("graphql_api/adapters/mongo_documents.py", "import bson, motor, pymongo.errors", 0),
-            Case("graphql_api/adapters/sqlite.py", "import sqlite3", 0),
+            Case("graphql_api/adapters/mongo/documents.py", "import bson, motor, pymongo.errors", 1),
+            Case("graphql_api/adapters/sqlite/database.py", "import sqlite3", 0),
         ],
     ),
     only_settings_reads_the_environment: (

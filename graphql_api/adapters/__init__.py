@@ -48,11 +48,11 @@ def open_backends(database_url: str, limit: timedelta = timedelta(seconds=5)) ->
 
 @asynccontextmanager
 async def _open_sqlite(path: Path | None, limit: timedelta) -> AsyncIterator[Backends]:
-    from graphql_api.adapters.sqlite import open_sqlite
-    from graphql_api.adapters.sqlite_claims import SqliteClaims
-    from graphql_api.adapters.sqlite_history import SqliteHistory
-    from graphql_api.adapters.sqlite_resources import SqliteResources
-    from graphql_api.adapters.sqlite_updates import SqliteUpdates
+    from graphql_api.adapters.sqlite.claims import SqliteClaims
+    from graphql_api.adapters.sqlite.database import open_sqlite
+    from graphql_api.adapters.sqlite.history import SqliteHistory
+    from graphql_api.adapters.sqlite.resources import SqliteResources
+    from graphql_api.adapters.sqlite.updates import SqliteUpdates
 
     async with open_sqlite(path, limit) as database:
         yield Backends(
@@ -68,11 +68,11 @@ async def _open_sqlite(path: Path | None, limit: timedelta) -> AsyncIterator[Bac
 @asynccontextmanager
 async def _open_mongo(url: str, limit: timedelta) -> AsyncIterator[Backends]:
     # Imported only when it is used: the driver takes longer to load than all the rest of a start with SQLite.
-    from graphql_api.adapters.mongo import open_mongo
-    from graphql_api.adapters.mongo_claims import MongoClaims
-    from graphql_api.adapters.mongo_resources import MongoResources
-    from graphql_api.adapters.mongo_schema import prepare
-    from graphql_api.adapters.mongo_updates import MongoHistory, MongoUpdates
+    from graphql_api.adapters.mongo.claims import MongoClaims
+    from graphql_api.adapters.mongo.database import open_mongo
+    from graphql_api.adapters.mongo.resources import MongoResources
+    from graphql_api.adapters.mongo.schema import prepare
+    from graphql_api.adapters.mongo.updates import MongoHistory, MongoUpdates
 
     async with open_mongo(url, limit) as database:
         await prepare(database)

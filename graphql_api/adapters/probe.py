@@ -18,12 +18,12 @@ async def probe(database_url: str, limit: timedelta = timedelta(seconds=5)) -> C
     """Ask the database that the URL names, for at most ``limit``. The URL's password appears nowhere."""
     try:
         if database_url.startswith(_MONGODB):
-            from graphql_api.adapters.mongo_probe import probe_mongo
+            from graphql_api.adapters.mongo.probe import probe_mongo
 
             return Check(_SUBJECT, True, await probe_mongo(database_url, limit))
         path = database_url.removeprefix(_SQLITE)
         if path not in ("", ":memory:", database_url):
-            from graphql_api.adapters.sqlite_probe import probe_sqlite
+            from graphql_api.adapters.sqlite.probe import probe_sqlite
 
             return Check(_SUBJECT, True, await asyncio.to_thread(probe_sqlite, Path(path), limit))
     except StackcastError as error:

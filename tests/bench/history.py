@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphql_api.adapters.sqlite import SqliteDatabase, open_sqlite
-from graphql_api.adapters.sqlite_history import SqliteHistory
-from graphql_api.adapters.sqlite_rows import UPDATE_COLUMNS, marks, update_row
+from graphql_api.adapters.sqlite.database import SqliteDatabase, open_sqlite
+from graphql_api.adapters.sqlite.history import SqliteHistory
+from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, marks, update_row
 from graphql_api.domain.ports import Cursor, Slice, StackUpdateFilter
 from graphql_api.domain.records import CloudResourceId, Operation, StackFqdn, StackUpdate, Status
 from tests.builders import FAILURE, MANIFEST, NOON, SECOND, a_stack_update, to_success

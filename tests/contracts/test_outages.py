@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from graphql_api.adapters import Backends, open_backends
-from graphql_api.adapters.mongo import open_mongo
+from graphql_api.adapters.mongo.database import open_mongo
 from graphql_api.domain.errors import StackcastError, StoreRefused, StoreUnavailable
 from graphql_api.domain.ports import Slice
 from graphql_api.domain.records import StackUpdate

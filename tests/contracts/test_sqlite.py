@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from graphql_api.adapters import open_backends
-from graphql_api.adapters.sqlite import open_sqlite
-from graphql_api.adapters.sqlite_schema import MIGRATIONS
-from graphql_api.adapters.sqlite_updates import SqliteUpdates
+from graphql_api.adapters.sqlite.database import open_sqlite
+from graphql_api.adapters.sqlite.schema import MIGRATIONS
+from graphql_api.adapters.sqlite.updates import SqliteUpdates
 from graphql_api.domain.errors import RevisionConflict, StoreRefused, StoreUnavailable
 from graphql_api.domain.ports import Slice, StackUpdateFilter
 from graphql_api.domain.records import Operation, StackUpdateId

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from graphql_api.adapters import open_backends, sqlite_history, sqlite_resources, sqlite_updates
-from graphql_api.adapters.sqlite import Query
-from graphql_api.adapters.sqlite_pages import count_query, page_query
-from graphql_api.adapters.sqlite_rows import RESOURCE_COLUMNS, UPDATE_COLUMNS
+from graphql_api.adapters import open_backends
+from graphql_api.adapters.sqlite import history, resources, updates
+from graphql_api.adapters.sqlite.database import Query
+from graphql_api.adapters.sqlite.pages import count_query, page_query
+from graphql_api.adapters.sqlite.rows import RESOURCE_COLUMNS, UPDATE_COLUMNS
 from graphql_api.domain.ports import CloudResourceFilter, Cursor, Slice, StackUpdateFilter
 from graphql_api.domain.records import CloudResourceId, Operation, StackFqdn, Status
 from tests.builders import NOON, SECOND, STACK
@@ -61,7 +62,7 @@ def test_every_page_of_stack_updates_is_found_in_an_index(raw: sqlite3.Connectio
     a status and an operation, between two places of the list's order; nothing else is read, and nothing sorted.
     """
     for where, slice_ in itertools.product(FILTERS, SLICES):
-        list_ = sqlite_history.updates_list(where)
+        list_ = history.updates_list(where)
 
         steps = plan(raw, page_query(list_, UPDATE_COLUMNS, slice_))
 
@@ -76,11 +77,11 @@ def test_a_single_value_of_each_filter_is_few_searches(raw: sqlite3.Connection) 
     """A status and an operation together are one search; one of them alone is as many as the other has values."""
     one = StackUpdateFilter(RESOURCE, frozenset({Status.FAILED}), frozenset({Operation.UPDATE}), STACK)
 
-    assert len(sqlite_history.updates_list(one).searches) == 1
-    assert len(sqlite_history.updates_list(StackUpdateFilter(RESOURCE)).searches) == 1
-    assert len(sqlite_history.updates_list(StackUpdateFilter(stack_fqdn=STACK)).searches) == 1
+    assert len(history.updates_list(one).searches) == 1
+    assert len(history.updates_list(StackUpdateFilter(RESOURCE)).searches) == 1
+    assert len(history.updates_list(StackUpdateFilter(stack_fqdn=STACK)).searches) == 1
     by_status = StackUpdateFilter(statuses=frozenset({Status.FAILED}))
-    assert len(sqlite_history.updates_list(by_status).searches) == len(Operation)
+    assert len(history.updates_list(by_status).searches) == len(Operation)
 
 
 def test_every_count_of_stack_updates_reads_an_index_only(raw: sqlite3.Connection) -> None:
@@ -88,7 +89,7 @@ def test_every_count_of_stack_updates_reads_an_index_only(raw: sqlite3.Connectio
     for where in FILTERS:
         if where == StackUpdateFilter():
             continue
-        steps = plan(raw, count_query(sqlite_history.updates_list(where)))
+        steps = plan(raw, count_query(history.updates_list(where)))
 
         assert all(
             step.startswith("SEARCH stack_updates USING COVERING INDEX") for step in steps if "CONST" not in step
@@ -98,7 +99,7 @@ def test_every_count_of_stack_updates_reads_an_index_only(raw: sqlite3.Connectio
 def test_every_page_of_cloud_resources_is_found_in_an_index(raw: sqlite3.Connection) -> None:
     """The same holds for cloud resources, by kind and by name."""
     for kind, name, slice_ in itertools.product((None, "Demo"), (None, "demo"), SLICES):
-        list_ = sqlite_resources.resources_list(CloudResourceFilter(kind, name))
+        list_ = resources.resources_list(CloudResourceFilter(kind, name))
 
         (step,) = plan(raw, page_query(list_, RESOURCE_COLUMNS, slice_))
 
@@ -111,7 +112,7 @@ def test_every_page_of_cloud_resources_is_found_in_an_index(raw: sqlite3.Connect
 
 def test_the_newest_update_of_each_cloud_resource_is_one_search(raw: sqlite3.Connection) -> None:
     """One question for all: a search for each newest id, and one for its record."""
-    steps = plan(raw, sqlite_history.latest_query([RESOURCE]))
+    steps = plan(raw, history.latest_query([RESOURCE]))
 
     assert [step for step in steps if "CORRELATED" not in step] == [
         "SCAN wanted VIRTUAL TABLE INDEX 1:",
@@ -124,10 +125,10 @@ def test_changes_are_read_in_the_order_of_an_index(raw: sqlite3.Connection) -> N
     """However many records there are, only the first of those that changed are read. Of cloud resources, the first
     that changed and the first that were deleted are sorted together.
     """
-    assert plan(raw, sqlite_history.changes_query(NOON, 10)) == [
+    assert plan(raw, history.changes_query(NOON, 10)) == [
         "SEARCH stack_updates USING INDEX stack_updates_by_change (updated_at>?)"
     ]
-    of_resources = plan(raw, sqlite_resources.changes_query(NOON, 10))
+    of_resources = plan(raw, resources.changes_query(NOON, 10))
     assert [step for step in of_resources if step.startswith("SEARCH")] == [
         "SEARCH deleted_cloud_resources USING INDEX deleted_cloud_resources_by_time (deleted_at>?)",
         "SEARCH cloud_resources USING INDEX cloud_resources_by_change (updated_at>?)",
@@ -137,7 +138,7 @@ def test_changes_are_read_in_the_order_of_an_index(raw: sqlite3.Connection) -> N
 
 def test_the_queue_is_read_from_its_own_index(raw: sqlite3.Connection) -> None:
     """What has ended costs nothing when the next queued update is looked for."""
-    steps = plan(raw, sqlite_updates.next_query([StackFqdn("organization/demo/dev")]))
+    steps = plan(raw, updates.next_query([StackFqdn("organization/demo/dev")]))
 
     assert "SCAN stack_updates USING INDEX stack_updates_queued" in steps
     assert not [step for step in steps if "TEMP B-TREE" in step]

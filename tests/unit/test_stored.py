@@ -8,7 +8,7 @@ import pytest
 from bson.errors import InvalidDocument
 from pymongo.errors import DocumentTooLarge
 
-from graphql_api.adapters.mongo import open_mongo
+from graphql_api.adapters.mongo.database import open_mongo
 from graphql_api.adapters.stored import failure_text, outputs_text, read_failure, read_outputs
 from graphql_api.domain.errors import StoreRefused
 from graphql_api.domain.records import StackOutput

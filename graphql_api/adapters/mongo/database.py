@@ -24,7 +24,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 
-from graphql_api.adapters.mongo_documents import Document
+from graphql_api.adapters.mongo.documents import Document
 from graphql_api.domain.errors import StartRefused, StoreRefused, StoreUnavailable
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from graphql_api.adapters.sqlite import Row
+from graphql_api.adapters.sqlite.database import Row
 from graphql_api.adapters.stored import failure_text, outputs_text, read_failure, read_outputs
 from graphql_api.domain.records import (
     Claim,

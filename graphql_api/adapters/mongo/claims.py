@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from graphql_api.adapters import mongo_documents as documents
-from graphql_api.adapters.mongo import MongoDatabase
-from graphql_api.adapters.mongo_documents import Document
+from graphql_api.adapters.mongo import documents
+from graphql_api.adapters.mongo.database import MongoDatabase
+from graphql_api.adapters.mongo.documents import Document
 from graphql_api.domain.records import Claim, StackFqdn
 
 

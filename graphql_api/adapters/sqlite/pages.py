@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from graphql_api.adapters.sqlite import Query, Row, SqliteDatabase
-from graphql_api.adapters.sqlite_rows import milliseconds, milliseconds_up
+from graphql_api.adapters.sqlite.database import Query, Row, SqliteDatabase
+from graphql_api.adapters.sqlite.rows import milliseconds, milliseconds_up
 from graphql_api.domain.ports import Cursor, Slice
 
 _Place = tuple[int, str]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from pymongo import UpdateOne
 
-from graphql_api.adapters.mongo import Documents, MongoDatabase
-from graphql_api.adapters.mongo_documents import Document, told_stack
+from graphql_api.adapters.mongo.database import Documents, MongoDatabase
+from graphql_api.adapters.mongo.documents import Document, told_stack
 from graphql_api.domain.errors import StoreRefused
 from graphql_api.domain.records import Operation
 

@@ -7,8 +7,8 @@ import json
 import sqlite3
 from collections.abc import Collection
 
-from graphql_api.adapters.sqlite import Query, SqliteDatabase, first_row
-from graphql_api.adapters.sqlite_rows import UPDATE_COLUMNS, marks, read_update, same_identity, update_row
+from graphql_api.adapters.sqlite.database import Query, SqliteDatabase, first_row
+from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, marks, read_update, same_identity, update_row
 from graphql_api.domain.errors import RevisionConflict
 from graphql_api.domain.records import StackFqdn, StackUpdate, StackUpdateId
 

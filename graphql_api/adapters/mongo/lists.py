@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from bson import ObjectId
 from bson.errors import InvalidId
 
-from graphql_api.adapters.mongo import Order
-from graphql_api.adapters.mongo_documents import Document
+from graphql_api.adapters.mongo.database import Order
+from graphql_api.adapters.mongo.documents import Document
 from graphql_api.domain.ports import CloudResourceFilter, Cursor, Slice, StackUpdateFilter
 from graphql_api.domain.records import Operation, Status
 

@@ -7,9 +7,9 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from graphql_api.adapters.sqlite import Query, Row, SqliteDatabase, first_row, transaction
-from graphql_api.adapters.sqlite_pages import List, read_count, read_page
-from graphql_api.adapters.sqlite_rows import (
+from graphql_api.adapters.sqlite.database import Query, Row, SqliteDatabase, first_row, transaction
+from graphql_api.adapters.sqlite.pages import List, read_count, read_page
+from graphql_api.adapters.sqlite.rows import (
     RESOURCE_COLUMNS,
     marks,
     milliseconds,

@@ -7,9 +7,9 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from graphql_api.adapters.sqlite import Query, SqliteDatabase
-from graphql_api.adapters.sqlite_pages import List, read_count, read_page
-from graphql_api.adapters.sqlite_rows import UPDATE_COLUMNS, milliseconds, read_update
+from graphql_api.adapters.sqlite.database import Query, SqliteDatabase
+from graphql_api.adapters.sqlite.pages import List, read_count, read_page
+from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, milliseconds, read_update
 from graphql_api.domain.ports import EVERY_UPDATE, Slice, StackUpdateFilter
 from graphql_api.domain.records import CloudResourceId, Operation, StackUpdate, Status
 

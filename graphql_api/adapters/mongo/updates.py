@@ -8,10 +8,9 @@ from datetime import datetime
 
 from bson import ObjectId
 
-from graphql_api.adapters import mongo_documents as documents
-from graphql_api.adapters import mongo_lists as lists
-from graphql_api.adapters.mongo import WITHOUT_TEXTS, MongoDatabase
-from graphql_api.adapters.mongo_documents import Document
+from graphql_api.adapters.mongo import documents, lists
+from graphql_api.adapters.mongo.database import WITHOUT_TEXTS, MongoDatabase
+from graphql_api.adapters.mongo.documents import Document
 from graphql_api.domain.errors import RevisionConflict
 from graphql_api.domain.ports import EVERY_UPDATE, Slice, StackUpdateFilter
 from graphql_api.domain.records import CloudResourceId, Phase, StackFqdn, StackUpdate, StackUpdateId, Status

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from graphql_api.adapters.sqlite_schema import MIGRATIONS, Migrations
+from graphql_api.adapters.sqlite.schema import MIGRATIONS, Migrations
 from graphql_api.domain.errors import StoreRefused, StoreUnavailable
 
 T = TypeVar("T")

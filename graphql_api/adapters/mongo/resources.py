@@ -7,10 +7,9 @@ from datetime import datetime, timedelta
 
 from bson import ObjectId
 
-from graphql_api.adapters import mongo_documents as documents
-from graphql_api.adapters import mongo_lists as lists
-from graphql_api.adapters.mongo import Documents, MongoDatabase
-from graphql_api.adapters.mongo_documents import Document
+from graphql_api.adapters.mongo import documents, lists
+from graphql_api.adapters.mongo.database import Documents, MongoDatabase
+from graphql_api.adapters.mongo.documents import Document
 from graphql_api.domain.errors import CloudResourceExists, CloudResourceNotFound, RevisionConflict, StoreRefused
 from graphql_api.domain.ports import EVERY_RESOURCE, CloudResourceFilter, DeletedResource, Slice
 from graphql_api.domain.records import CloudResource, CloudResourceId
