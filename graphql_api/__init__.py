@@ -9,6 +9,8 @@
 ``settings``   what can be set, from the environment
 ``server``     the application on uvicorn
 ``client``     a client of the public API
+``terminal``   how a stack update is shown
 ``demo``       a sample, deployed through that client
+``doctor``     every check of a machine that is to serve or deploy
 ``cli``        the command ``stackcast``
 """

@@ -14,6 +14,7 @@
 ``supervisor``  the tiny process above each command, which outlives the service
 ``process``     signals and waiting
 ``recovery``    ends what an earlier life of the service left behind
+``doctor``      checks Pulumi, backend, data directory and modules
 ``datadir``     the data directory
 ``toolchain``   finds a Pulumi CLI, or builds the pinned one
 ``modules``     the Pulumi modules that ship with the product
