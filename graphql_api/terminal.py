@@ -94,8 +94,9 @@ def table(out: TextIO, headers: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 
 def note(sentence: str) -> None:
-    """Say a sentence beside the results, on stderr."""
-    _write(sys.stderr, clean(" ".join(sentence.split())))
+    """Say a sentence beside the results, on stderr. Its lines stay lines: what they tell to write can be pasted."""
+    for line in sentence.strip().splitlines():
+        _write(sys.stderr, clean(line.expandtabs().rstrip()))
 
 
 def console_for(out: TextIO) -> Console:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from graphql_api.terminal import clean, json_line, plain, showing, table
+from graphql_api.terminal import clean, json_line, note, plain, showing, table
 
 NOW = datetime(2026, 1, 1, 12, 1, 5, tzinfo=UTC)
 
@@ -177,3 +177,10 @@ def test_a_table_is_aligned_by_what_is_seen() -> None:
     table(out, ("ID", "NAME", "X"), [("1", "世界", "a"), ("22", "b\n", "")])
 
     assert out.getvalue() == "ID  NAME  X\n1   世界  a\n22  b\\n\n"
+
+
+def test_lines_to_write_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    """The lines of a sentence stay lines with their indent, and nothing else in it reaches the terminal as it is."""
+    note("Write:\nmetadata:\n\tlabels: \x1b[31m{}\r\n")
+
+    assert capsys.readouterr().err == "Write:\nmetadata:\n        labels: \\x1b[31m{}\n"
