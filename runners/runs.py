@@ -166,11 +166,6 @@ class Run:
         """Return where the next command will run if it has this name; its argv may need the path. Blocking."""
         return self.directory / f"{len(self._command_directories()) + 1:02}-{name}"
 
-    def command_identities(self) -> list[ProcessIdentity]:
-        """Return the commands that were started in this run, whether they live or not. Blocking."""
-        recorded = (_read_pids(directory) for directory in self._command_directories())
-        return [pids.command for pids in recorded if pids is not None]
-
     def suspects(self) -> list[Suspect]:
         """Return the commands of this run, of which nothing lives any more, as suspects. Blocking."""
         recorded = ((_read_pids(directory), _ended(directory)) for directory in self._command_directories())

@@ -18,6 +18,7 @@ import pytest
 from runners import process, runs
 from runners.lock import Holder, StackLock, Suspect
 from runners.output import read_tail
+from runners.process import ProcessIdentity
 from runners.runs import Command, CommandEnd, Reason, Run, Stage
 
 from . import service
@@ -86,6 +87,14 @@ def _supervisor_pid(run: Run, directory: str = "01-up") -> int:
     return int(json.loads((run.directory / directory / "pids.json").read_text())["supervisor"]["pid"])
 
 
+def commands_of(run: Run) -> list[ProcessIdentity]:
+    """The commands that were started in a run, as its files name them, whether they live or not."""
+    recorded = [json.loads(file.read_text()) for file in sorted(run.directory.glob("*/pids.json"))]
+    return [
+        ProcessIdentity(pids["command"]["pid"], pids["command"]["start_time"], pids["boot_id"]) for pids in recorded
+    ]
+
+
 def stranger_in_a_session() -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv_of("polite"), stdout=subprocess.DEVNULL, start_new_session=True)
 
@@ -126,7 +135,7 @@ class TestExecute:
         assert [end.directory for end in ends] == expected == [run.directory / "01-up", run.directory / "02-up"]
         assert [end.name for end in ends] == ["up", "up"]
         assert run.command_ends() == ends
-        assert len(run.command_identities()) == 2
+        assert len(commands_of(run)) == 2
 
     async def test_the_environment_reaches_the_command_and_no_file(self, run: Run, lock: StackLock) -> None:
         """Secrets stand in the environment, so it is handed over and not written down."""
@@ -212,13 +221,13 @@ class TestExecute:
         run = Run(Run.create(tmp_path / "runs", "stuck").directory, margin=MARGIN)
         what = command("polite", limit=SHORT, graces=(SHORT, SHORT))
         executing = asyncio.create_task(run.execute(what, lock))
-        await eventually(run.command_identities)
+        await eventually(lambda: commands_of(run))
         os.kill(_supervisor_pid(run), signal.SIGSTOP)
 
         end = await executing
 
         assert end.returncode is None
-        assert not process.is_alive(run.command_identities()[0])
+        assert not process.is_alive(commands_of(run)[0])
 
 
 class TestHasten:
@@ -400,7 +409,7 @@ class TestEndLeftover:
         await abandoned(run, lock, command("polite"))
         kill(run, "supervisor")
         kill(run, "command")
-        await eventually(lambda: not process.is_alive(run.command_identities()[0]))
+        await eventually(lambda: not process.is_alive(commands_of(run)[0]))
 
         assert await run.end_leftover(lock, (LONG, LONG))
 
@@ -457,8 +466,8 @@ class TestDirectories:
 
     def test_a_run_without_commands_has_no_identities(self, tmp_path: Path) -> None:
         """Neither an empty run nor one that is gone is an error."""
-        assert Run.create(tmp_path, "update").command_identities() == []
-        assert Run(tmp_path / "missing").command_identities() == []
+        assert commands_of(Run.create(tmp_path, "update")) == []
+        assert commands_of(Run(tmp_path / "missing")) == []
 
 
 class TestStackLock:
@@ -555,7 +564,7 @@ class TestStackLock:
         (suspect,) = run.suspects()
 
         assert suspect.hostname == socket.gethostname()
-        assert suspect.pid == run.command_identities()[0].pid
+        assert suspect.pid == commands_of(run)[0].pid
         assert before <= suspect.started <= time.time()
         assert suspect.ended == pytest.approx(before + 60)
 
