@@ -7,18 +7,41 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from graphql_api.domain.ports import UpdateStore
+from graphql_api.domain.events import (
+    CancellationChanged,
+    DeadlineApproaching,
+    DeadlineChanged,
+    DiagnosticReported,
+    Event,
+    Happening,
+    LogLine,
+    LogOmissionStarted,
+    LogOmitted,
+    OwnerChanged,
+    ResourceChanged,
+    Severity,
+    StatusChanged,
+    Stream,
+)
+from graphql_api.domain.ports import CancelRequest, Chunk, Closing, IdempotencyKey, Request, UpdateStore
+from graphql_api.domain.progress import Progress, ProgressCount, ResourceOperation, ResourceProgress, ResourceState
 from graphql_api.domain.records import (
+    Cancellation,
+    CancellationReason,
+    CancellationStage,
     Claim,
     CloudResource,
     CloudResourceId,
     Diagnostic,
+    Ending,
     Failure,
     FailureKind,
+    Phase,
     StackFqdn,
     StackOutput,
     StackUpdate,
     StackUpdateId,
+    Status,
     new_id,
     utc_now,
 )
@@ -39,6 +62,37 @@ OUTPUTS = (
     StackOutput("big", 2**80),
     StackOutput("dotted.name", {"$ref": [1, 2.5, None, True], "a.b": "ß"}),
     StackOutput("password", None, secret=True),
+)
+
+PROGRESS = Progress(
+    (
+        ProgressCount(ResourceOperation.CREATE, ResourceState.DONE, 3),
+        ProgressCount(ResourceOperation.CREATE, ResourceState.INTERRUPTED, 1),
+        ProgressCount(ResourceOperation.DELETE_REPLACED, ResourceState.FAILED, 1),
+    ),
+    total=7,
+)
+CANCELLATION = Cancellation(
+    NOON, CancellationReason.ASKED, CancellationStage.INTERRUPTED, NOON + 5 * SECOND, lock_left=True
+)
+URN = "urn:pulumi:dev::demo::a:b:C::d$e"
+#: One of every kind, and both forms of those that have two.
+HAPPENINGS: tuple[Happening, ...] = (
+    StatusChanged(Status.IN_PROGRESS, Phase.QUEUED),
+    LogLine(Stream.STDOUT, "Zeile ß \x00 \ud800 🙂"),
+    LogLine(Stream.STDERR, "", truncated=True),
+    ResourceChanged(ResourceProgress(URN, "a:b:C", ResourceOperation.CREATE, ResourceState.IN_PROGRESS, NOON)),
+    ResourceChanged(ResourceProgress(URN, "a:b:C", ResourceOperation.OTHER, ResourceState.DONE, NOON, NOON + SECOND)),
+    DiagnosticReported(Severity.ERROR, "It's \ud800 wrong.\n", URN),
+    DiagnosticReported(Severity.WARNING, "of no resource"),
+    CancellationChanged(CANCELLATION),
+    CancellationChanged(Cancellation(NOON, CancellationReason.TIMEOUT)),
+    DeadlineApproaching(NOON + SECOND),
+    DeadlineChanged(NOON + 2 * SECOND),
+    LogOmissionStarted(100_000_000),
+    LogOmitted(7, 2**40),
+    OwnerChanged(2),
+    StatusChanged(Status.CANCELLED, Phase.FINISHED),
 )
 
 MANIFEST = """\
@@ -83,13 +137,19 @@ def started(update: StackUpdate) -> StackUpdate:
 def to_success(update: StackUpdate) -> list[StackUpdate]:
     """All its revisions on the way, within four seconds."""
     running = started(update).running(update.created_at + 2 * SECOND)
-    ended = running.succeeded(update.created_at + 4 * SECOND, 0, OUTPUTS)
+    ended = running.succeeded(update.created_at + 4 * SECOND, Ending(0, OUTPUTS))
     return [update, started(update), running, ended]
 
 
 def failed(update: StackUpdate) -> StackUpdate:
     """Failed one second after its acceptance."""
-    return update.failed(update.created_at + SECOND, FAILURE, exit_code=-9, stack_outputs=OUTPUTS)
+    return update.failed(update.created_at + SECOND, FAILURE, Ending(-9, OUTPUTS))
+
+
+def cancelled(update: StackUpdate) -> StackUpdate:
+    """Cancelled two seconds after its acceptance, with something done."""
+    cancelling = started(update).cancelling(update.created_at + SECOND, CANCELLATION)
+    return cancelling.cancelled(update.created_at + 2 * SECOND, Ending(255, OUTPUTS, PROGRESS, CANCELLATION))
 
 
 async def kept(updates: UpdateStore, *revisions: StackUpdate) -> None:
@@ -111,3 +171,45 @@ def a_claim(**changes: Any) -> Claim:
         expires_at=now + timedelta(seconds=30),
     )
     return replace(claim, **changes)
+
+
+def a_line(text: str = "Updating (dev):") -> LogLine:
+    """A line of stdout."""
+    return LogLine(Stream.STDOUT, text)
+
+
+def a_chunk(*what: Happening, first_seq: int = 1, **changes: Any) -> Chunk:
+    """The first chunk of the log of some stack update: of these happenings, a millisecond apart, or of one line."""
+    events = tuple(
+        Event(seq, NOON + seq * MILLISECOND, happening)
+        for seq, happening in enumerate(what or (a_line(),), start=first_seq)
+    )
+    chunk = Chunk(StackUpdateId(new_id(utc_now())), 1, 1, secrets.token_hex(8), events, {"stdout": 0})
+    return replace(chunk, **changes)
+
+
+def following(chunk: Chunk, *what: Happening, **changes: Any) -> Chunk:
+    """The chunk after it, by the same writer."""
+    same = {"update_id": chunk.update_id, "number": chunk.number + 1, "epoch": chunk.epoch, "nonce": chunk.nonce}
+    return a_chunk(*what, first_seq=chunk.events[-1].seq + 1, **{**same, **changes})
+
+
+def a_closing(update: StackUpdate) -> Closing:
+    """Of a stack update that was cancelled."""
+    return Closing(cancelled(update), '{"stdout": "ß \x00\\ud800"}')
+
+
+def a_request(**changes: Any) -> Request:
+    """That some stack update be cancelled."""
+    now = changes.get("made_at", utc_now())
+    update_id = StackUpdateId(new_id(now))
+    request = Request(id=new_id(now), update_id=update_id, made_at=now, what=CancelRequest(CancellationReason.ASKED))
+    return replace(request, **changes)
+
+
+def an_idempotency_key(**changes: Any) -> IdempotencyKey:
+    """What some caller has asked under the key ``once``."""
+    now = changes.get("created_at", utc_now())
+    id_ = new_id(now)
+    key = IdempotencyKey(f"caller-{id_}", "once", fingerprint="abc", update_id=StackUpdateId(id_), created_at=now)
+    return replace(key, **changes)

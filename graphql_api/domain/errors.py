@@ -8,6 +8,12 @@ StackcastError
 │   ├── CloudResourceIdentityChanged
 │   ├── CloudResourceBusy
 │   ├── StackUpdateNotFound
+│   ├── StackUpdateEnded
+│   ├── StackUpdateCancelling
+│   ├── StackBusy
+│   ├── IdempotencyKeyReused
+│   ├── EventsExpired
+│   ├── CursorAhead
 │   ├── ModuleNotFound
 │   ├── ModuleInvalid
 │   ├── QueueFull
@@ -137,6 +143,95 @@ class StackUpdateNotFound(Refusal):
 
     def __init__(self, id_: str) -> None:
         super().__init__(f"There is no stack update with id {id_}. The query stackUpdates lists those there are.")
+
+
+class StackUpdateEnded(Refusal):
+    """The stack update has ended, and never changes again; it is in ``stack_update``."""
+
+    code = "STACK_UPDATE_ENDED"
+    path = ("id",)
+
+    def __init__(self, stack_update: StackUpdate) -> None:
+        self.stack_update = stack_update
+        super().__init__(
+            f"The stack update {stack_update.id} has ended with {stack_update.status.name}; nothing about it can be "
+            "changed any more. Deploy again where that is what you want."
+        )
+
+
+class StackUpdateCancelling(Refusal):
+    """The stack update is being ended, so that its deadline can't be moved; it is in ``stack_update``."""
+
+    code = "STACK_UPDATE_CANCELLING"
+    path = ("id",)
+
+    def __init__(self, stack_update: StackUpdate) -> None:
+        self.stack_update = stack_update
+        super().__init__(
+            f"The stack update {stack_update.id} is being ended, which can't be taken back. Wait until it has ended "
+            "(stackUpdateChanged tells when), then deploy again."
+        )
+
+
+class StackBusy(Refusal):
+    """Another stack update of the stack is under way or waits, and the caller did not want to queue."""
+
+    code = "STACK_BUSY"
+    path = ("cloudResourceId",)
+
+    def __init__(self, blocked_by: StackUpdate) -> None:
+        self.blocked_by = blocked_by
+        super().__init__(
+            f"The stack {blocked_by.stack_fqdn} is being deployed by the stack update {blocked_by.id}. Wait until that "
+            "has ended (stackUpdateChanged tells when), cancel it, or deploy with whenBusy: QUEUE."
+        )
+
+
+class IdempotencyKeyReused(Refusal):
+    """The caller has used this key for another input within a day; what that led to is in ``stack_update_id``."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+    path = ("idempotencyKey",)
+
+    def __init__(self, stack_update_id: str) -> None:
+        self.stack_update_id = stack_update_id
+        super().__init__(
+            f"This idempotencyKey was used within 24 hours for other input, which led to the stack update "
+            f"{stack_update_id}. Take a new key for each deployment, and the same one only to repeat a request."
+        )
+
+
+class EventsExpired(Refusal):
+    """The events that were asked for are kept no longer; those from ``first_available_seq`` on are.
+
+    It is None where no event of the stack update is kept.
+    """
+
+    code = "EVENTS_EXPIRED"
+    path = ("after",)
+
+    def __init__(self, id_: str, first_available_seq: int | None) -> None:
+        self.first_available_seq = first_available_seq
+        what = (
+            "No event of it is kept; query stackUpdate for how it ended."
+            if first_available_seq is None
+            else f"Those from {first_available_seq} on are: go on with after: {first_available_seq - 1}."
+        )
+        super().__init__(f"The events that were asked for of the stack update {id_} are kept no longer. {what}")
+
+
+class CursorAhead(Refusal):
+    """Events were asked for after one that there is not; the last one there is has ``last_seq``."""
+
+    code = "CURSOR_AHEAD"
+    path = ("after",)
+
+    def __init__(self, id_: str, last_seq: int) -> None:
+        self.last_seq = last_seq
+        super().__init__(
+            f"The last event of the stack update {id_} has seq {last_seq}, so nothing can be given after a later one. "
+            "Go on with the seq of the last event that you got of this stack update."
+        )
 
 
 class ModuleNotFound(Refusal):

@@ -11,9 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
+from graphql_api.domain.events import Event, EventKind
 from graphql_api.domain.records import (
+    CancellationReason,
     Claim,
     CloudResource,
     CloudResourceId,
@@ -30,6 +32,13 @@ QUEUE_TOPIC = "queue"
 UPDATES_TOPIC = "stack updates"
 #: The topic on which any change, or the deletion, of any cloud resource is announced.
 RESOURCES_TOPIC = "cloud resources"
+#: The topic on which a request to the owner of a stack update is announced.
+REQUESTS_TOPIC = "requests"
+
+
+def events_topic(update_id: StackUpdateId) -> str:
+    """The topic on which each append to a stack update's log is announced."""
+    return f"events of {update_id}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,9 @@ class StackUpdateFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
 
+
+#: About how many bytes of events one read of a log brings at most.
+READ_LIMIT = 1024 * 1024
 
 EVERY_RESOURCE = CloudResourceFilter()
 EVERY_UPDATE = StackUpdateFilter()
@@ -182,6 +194,143 @@ class Claims(Protocol):
 
     async def end(self, claim: Claim) -> None:
         """Mark it ended. Ending it again does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What the record of an ended stack update is to be, and its output; the last chunk of its log carries it.
+
+    So the log alone decides how a stack update ended, and a record that was not written any more can be made from it.
+    """
+
+    update: StackUpdate
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One append to the log of a stack update; (update_id, number) is unique.
+
+    Numbers and seqs count from 1 without a gap over all owners. ``events`` is never empty. ``epoch`` and ``nonce`` are
+    those of the writer's claim. ``place`` says where the writer stands in what it reads, in JSON's values, for its
+    successor. After a chunk with a ``closing`` no other follows.
+    """
+
+    update_id: StackUpdateId
+    number: int
+    epoch: int
+    nonce: str
+    events: tuple[Event, ...]
+    place: Mapping[str, Any]
+    closing: Closing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What is kept of a log: from ``first_seq`` to ``last_seq``."""
+
+    first_seq: int
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """A part of a log. ``seq`` is where to go on: the last that was looked at, also where it was not asked for."""
+
+    events: Sequence[Event]
+    seq: int
+    has_more: bool
+
+
+class EventLog(Protocol):
+    """Keeps the events of each stack update. The only atomic step is the insert under (update, number)."""
+
+    async def append(self, chunk: Chunk) -> bool:
+        """Insert it; False when its (update, number) is taken by a chunk of another nonce.
+
+        Of any number of concurrent calls for one (update, number) with different nonces exactly one answers True.
+        Appending again with the same nonce answers True and changes nothing.
+        """
+
+    async def last(self, update_id: StackUpdateId) -> Chunk | None:
+        """The chunk with the highest number; None when the log is empty."""
+
+    async def span(self, update_id: StackUpdateId) -> Span | None:
+        """The first and the last seq that are kept; None when the log is empty."""
+
+    async def read(
+        self, update_id: StackUpdateId, after: int, limit: int, kinds: frozenset[EventKind] | None = None
+    ) -> LogPage:
+        """The events with a seq over ``after``, in their order, at most ``limit``, of these kinds or of all.
+
+        It may stop earlier, at READ_LIMIT bytes or so, but never at none where there is one.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """End the stack update; ``force`` skips the wait for the next stage, where it is being ended already."""
+
+    reason: CancellationReason
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendRequest:
+    """Let the stack update run for this time, from its start."""
+
+    timeout: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks of the owner of a stack update; ``id`` is made like those of records."""
+
+    id: str
+    update_id: StackUpdateId
+    made_at: datetime
+    what: CancelRequest | ExtendRequest
+
+
+class Requests(Protocol):
+    """Carries what others ask to the owner, also over its death."""
+
+    async def make(self, request: Request) -> None:
+        """Add it. Making the same again does nothing."""
+
+    async def open(self, limit: int) -> Sequence[Request]:
+        """Those that are not settled, the oldest first (by ``made_at``, then id), at most ``limit``."""
+
+    async def settle(self, id_: str) -> None:
+        """Keep it no longer: it was heeded, or came too late. Settling it again does nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """That a caller has asked under this key before, with this input, and what became of it.
+
+    ``fingerprint`` tells inputs apart; ``update_id`` is the stack update that the caller was answered with.
+    """
+
+    caller: str
+    key: str
+    fingerprint: str
+    update_id: StackUpdateId
+    created_at: datetime
+
+
+class IdempotencyKeys(Protocol):
+    """Remembers for a day what was asked under which key; (caller, key) is unique."""
+
+    async def find(self, caller: str, key: str, since: datetime) -> IdempotencyKey | None:
+        """The one that was kept at or after ``since``; None when there is none."""
+
+    async def keep(self, key: IdempotencyKey, since: datetime) -> IdempotencyKey:
+        """Insert it and return it, or the one that was kept under its (caller, key) at or after ``since``.
+
+        All that is older than ``since`` is forgotten first. Of any number of concurrent calls for one (caller, key)
+        all return the same.
+        """
 
 
 class Wakeup(Protocol):

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NewType
 
+from graphql_api.domain.progress import NO_PROGRESS, Progress
+
 CloudResourceId = NewType("CloudResourceId", str)
 StackUpdateId = NewType("StackUpdateId", str)
 #: ``organization/project/stack``, already checked against Pulumi's rules.
@@ -56,14 +58,18 @@ class Phase(StrEnum):
     QUEUED = "queued"
     PREPARING = "preparing"
     RUNNING = "running"
+    CANCELLING = "cancelling"
+    RECORDING = "recording"
     FINISHED = "finished"
 
 
 #: The only moves between phases. Any phase may finish: a manifest may prove undeployable, a worker may be lost.
 PHASE_MOVES: dict[Phase, frozenset[Phase]] = {
     Phase.QUEUED: frozenset({Phase.PREPARING, Phase.FINISHED}),
-    Phase.PREPARING: frozenset({Phase.RUNNING, Phase.FINISHED}),
-    Phase.RUNNING: frozenset({Phase.FINISHED}),
+    Phase.PREPARING: frozenset({Phase.RUNNING, Phase.CANCELLING, Phase.RECORDING, Phase.FINISHED}),
+    Phase.RUNNING: frozenset({Phase.CANCELLING, Phase.RECORDING, Phase.FINISHED}),
+    Phase.CANCELLING: frozenset({Phase.CANCELLING, Phase.RECORDING, Phase.FINISHED}),
+    Phase.RECORDING: frozenset({Phase.FINISHED}),
     Phase.FINISHED: frozenset(),
 }
 
@@ -82,6 +88,7 @@ class FailureKind(StrEnum):
     PROGRAM_ERROR = "program_error"
     RESOURCE_ERROR = "resource_error"
     TIMEOUT = "timeout"
+    LIMIT_EXCEEDED = "limit_exceeded"
     INTERRUPTED = "interrupted"
     SERVICE_STOPPED = "service_stopped"
     WORKER_LOST = "worker_lost"
@@ -118,6 +125,44 @@ class StackOutput:
     secret: bool = False
 
 
+class CancellationReason(StrEnum):
+    """Why a deployment is ended before it has ended by itself."""
+
+    ASKED = "asked"
+    SUPERSEDED = "superseded"
+    TIMEOUT = "timeout"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    SHUTDOWN = "shutdown"
+
+
+class CancellationStage(StrEnum):
+    """How far ending a deployment has come.
+
+    INTERRUPTED: Pulumi had its first SIGTERM and finishes the resources in hand. TERMINATED: it had the second and
+    stops at once. KILLED: it had SIGKILL.
+    """
+
+    REQUESTED = "requested"
+    INTERRUPTED = "interrupted"
+    TERMINATED = "terminated"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """That a deployment is being ended, or was, and how.
+
+    ``next_stage_at`` is when the next stage begins if Pulumi still runs; None where none follows. ``lock_left`` is
+    true when Pulumi had no chance to remove its own lock on the stack; the next deployment of the stack removes it.
+    """
+
+    requested_at: datetime
+    reason: CancellationReason
+    stage: CancellationStage = CancellationStage.REQUESTED
+    next_stage_at: datetime | None = None
+    lock_left: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class CloudResource:
     """A manifest that the service keeps; (kind, name) is unique."""
@@ -128,6 +173,19 @@ class CloudResource:
     manifest: str
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a deployment leaves in its record, however it ended. A ``cancellation`` is there if one was begun."""
+
+    exit_code: int | None = None
+    stack_outputs: tuple[StackOutput, ...] = ()
+    progress: Progress = NO_PROGRESS
+    cancellation: Cancellation | None = None
+
+
+NOTHING_DONE = Ending()
 
 
 class MoveRefused(ValueError):
@@ -158,6 +216,8 @@ class StackUpdate:
     exit_code: int | None = None
     failure: Failure | None = None
     stack_outputs: tuple[StackOutput, ...] = ()
+    progress: Progress = NO_PROGRESS
+    cancellation: Cancellation | None = None
 
     @property
     def ended(self) -> bool:
@@ -177,37 +237,58 @@ class StackUpdate:
         """The record as Pulumi is started."""
         return self._moved(Phase.RUNNING, now)
 
-    def succeeded(self, now: datetime, exit_code: int, stack_outputs: Iterable[StackOutput]) -> StackUpdate:
-        """The record of a deployment that did all it was asked to do."""
-        return replace(
-            self._moved(Phase.FINISHED, now),
-            status=Status.SUCCESS,
-            finished_at=now,
-            exit_code=exit_code,
-            stack_outputs=tuple(stack_outputs),
-        )
+    def cancelling(self, now: datetime, cancellation: Cancellation) -> StackUpdate:
+        """The record as the deployment is being ended, or as that has come further."""
+        return replace(self._moved(Phase.CANCELLING, now), cancellation=cancellation)
 
-    def failed(
-        self,
-        now: datetime,
-        failure: Failure,
-        exit_code: int | None = None,
-        stack_outputs: Iterable[StackOutput] = (),
-    ) -> StackUpdate:
+    def recording(self, now: datetime) -> StackUpdate:
+        """The record as Pulumi has ended and the rest of what it said is written down."""
+        return self._moved(Phase.RECORDING, now)
+
+    def progressed(self, now: datetime, progress: Progress, stack_outputs: Iterable[StackOutput]) -> StackUpdate:
+        """The record with what Pulumi has done so far."""
+        return replace(self._changed(now), progress=progress, stack_outputs=tuple(stack_outputs))
+
+    def extended(self, now: datetime, timeout: timedelta) -> StackUpdate:
+        """The record of a deployment that may run for another time than before."""
+        return replace(self._changed(now), timeout=timeout)
+
+    def succeeded(self, now: datetime, ending: Ending) -> StackUpdate:
+        """The record of a deployment that did all it was asked to do."""
+        return self._ended(now, Status.SUCCESS, ending)
+
+    def failed(self, now: datetime, failure: Failure, ending: Ending = NOTHING_DONE) -> StackUpdate:
         """The record of a deployment that failed, with the reason."""
+        return replace(self._ended(now, Status.FAILED, ending), failure=failure)
+
+    def cancelled(self, now: datetime, ending: Ending = NOTHING_DONE) -> StackUpdate:
+        """The record of a deployment that was ended because somebody asked for it."""
+        return self._ended(now, Status.CANCELLED, ending)
+
+    def _ended(self, now: datetime, status: Status, ending: Ending) -> StackUpdate:
         return replace(
             self._moved(Phase.FINISHED, now),
-            status=Status.FAILED,
+            status=status,
             finished_at=now,
-            exit_code=exit_code,
-            failure=failure,
-            stack_outputs=tuple(stack_outputs),
+            exit_code=ending.exit_code,
+            stack_outputs=ending.stack_outputs,
+            progress=ending.progress,
+            cancellation=ending.cancellation,
         )
 
     def _moved(self, phase: Phase, now: datetime) -> StackUpdate:
         if phase not in PHASE_MOVES[self.phase]:
             raise MoveRefused(f"a stack update in phase {self.phase} can't move to {phase}")
-        return replace(self, phase=phase, revision=self.revision + 1, updated_at=max(now, self.updated_at))
+        return replace(self._changed(now), phase=phase)
+
+    def _changed(self, now: datetime) -> StackUpdate:
+        if self.ended:
+            raise MoveRefused("a stack update that has ended never changes")
+        return replace(self, revision=self.revision + 1, updated_at=max(now, self.updated_at))
+
+
+#: The ``error`` of a stack update that was cancelled, which has no failure.
+CANCELLED = "The deployment was cancelled. Deploy again; Pulumi goes on from what is there."
 
 
 def output_json(update: StackUpdate, stdout: Tail, stderr: Tail) -> str:
@@ -226,8 +307,8 @@ def output_json(update: StackUpdate, stdout: Tail, stderr: Tail) -> str:
         "stderr": stderr.text,
         "exit_code": update.exit_code,
     }
-    if update.failure:
-        output["error"] = update.failure.message
+    if update.status is not Status.SUCCESS:
+        output["error"] = update.failure.message if update.failure else CANCELLED
     if stdout.truncated:
         output["stdout_truncated"] = True
     if stderr.truncated:
