@@ -10,7 +10,16 @@ from pathlib import Path
 
 from graphql_api.adapters.in_process import InProcessWakeups
 from graphql_api.domain.errors import StartRefused
-from graphql_api.domain.ports import Claims, ResourceStore, UpdateHistory, UpdateStore, Wakeups
+from graphql_api.domain.ports import (
+    Claims,
+    EventLog,
+    IdempotencyKeys,
+    Requests,
+    ResourceStore,
+    UpdateHistory,
+    UpdateStore,
+    Wakeups,
+)
 
 _SQLITE = "sqlite:///"
 _MONGODB = ("mongodb://", "mongodb+srv://")
@@ -24,6 +33,9 @@ class Backends:
     updates: UpdateStore
     history: UpdateHistory
     claims: Claims
+    events: EventLog
+    requests: Requests
+    keys: IdempotencyKeys
     wakeups: Wakeups
     ping: Callable[[], Awaitable[None]]
 
@@ -50,7 +62,10 @@ def open_backends(database_url: str, limit: timedelta = timedelta(seconds=5)) ->
 async def _open_sqlite(path: Path | None, limit: timedelta) -> AsyncIterator[Backends]:
     from graphql_api.adapters.sqlite.claims import SqliteClaims
     from graphql_api.adapters.sqlite.database import open_sqlite
+    from graphql_api.adapters.sqlite.events import SqliteEvents
     from graphql_api.adapters.sqlite.history import SqliteHistory
+    from graphql_api.adapters.sqlite.keys import SqliteKeys
+    from graphql_api.adapters.sqlite.requests import SqliteRequests
     from graphql_api.adapters.sqlite.resources import SqliteResources
     from graphql_api.adapters.sqlite.updates import SqliteUpdates
 
@@ -60,6 +75,9 @@ async def _open_sqlite(path: Path | None, limit: timedelta) -> AsyncIterator[Bac
             updates=SqliteUpdates(database),
             history=SqliteHistory(database),
             claims=SqliteClaims(database),
+            events=SqliteEvents(database),
+            requests=SqliteRequests(database),
+            keys=SqliteKeys(database),
             wakeups=InProcessWakeups(),
             ping=database.ping,
         )
@@ -70,6 +88,9 @@ async def _open_mongo(url: str, limit: timedelta) -> AsyncIterator[Backends]:
     # Imported only when it is used: the driver takes longer to load than all the rest of a start with SQLite.
     from graphql_api.adapters.mongo.claims import MongoClaims
     from graphql_api.adapters.mongo.database import open_mongo
+    from graphql_api.adapters.mongo.events import MongoEvents
+    from graphql_api.adapters.mongo.keys import MongoKeys
+    from graphql_api.adapters.mongo.requests import MongoRequests
     from graphql_api.adapters.mongo.resources import MongoResources
     from graphql_api.adapters.mongo.schema import prepare
     from graphql_api.adapters.mongo.updates import MongoHistory, MongoUpdates
@@ -81,6 +102,9 @@ async def _open_mongo(url: str, limit: timedelta) -> AsyncIterator[Backends]:
             updates=MongoUpdates(database),
             history=MongoHistory(database),
             claims=MongoClaims(database),
+            events=MongoEvents(database),
+            requests=MongoRequests(database),
+            keys=MongoKeys(database),
             wakeups=InProcessWakeups(),
             ping=database.ping,
         )

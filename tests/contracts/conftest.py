@@ -13,7 +13,15 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from graphql_api.adapters import Backends, open_backends
-from graphql_api.domain.ports import Claims, ResourceStore, UpdateHistory, UpdateStore
+from graphql_api.domain.ports import (
+    Claims,
+    EventLog,
+    IdempotencyKeys,
+    Requests,
+    ResourceStore,
+    UpdateHistory,
+    UpdateStore,
+)
 
 
 @pytest.fixture
@@ -57,6 +65,21 @@ def history(backends: Backends) -> UpdateHistory:
 @pytest.fixture
 def claims(backends: Backends) -> Claims:
     return backends.claims
+
+
+@pytest.fixture
+def events(backends: Backends) -> EventLog:
+    return backends.events
+
+
+@pytest.fixture
+def requests(backends: Backends) -> Requests:
+    return backends.requests
+
+
+@pytest.fixture
+def keys(backends: Backends) -> IdempotencyKeys:
+    return backends.keys
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ class Outage:
         self._listening: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._passing = asyncio.Event()
+        self.passed = 0  # bytes, both ways
         self.url = server._replace(netloc=f"127.0.0.1:{self._port}", query="directConnection=true").geturl()
 
     async def begin(self, how: Away) -> None:
@@ -87,6 +88,7 @@ class Outage:
         with suppress(ConnectionError):
             while data := await source.read(1_000_000):
                 await self._passing.wait()
+                self.passed += len(data)
                 target.write(data)
                 await target.drain()
 

@@ -19,8 +19,26 @@ from pymongo.database import Database
 
 from graphql_api.adapters import Backends, open_backends
 from graphql_api.domain.errors import StoreRefused, StoreUnavailable
-from graphql_api.domain.ports import DeletedResource, Slice
-from tests.builders import MANIFEST, NOON, SECOND, a_claim, a_cloud_resource, a_stack_update
+from graphql_api.domain.events import LINE_LIMIT, EventKind, StatusChanged
+from graphql_api.domain.ports import READ_LIMIT, DeletedResource, LogPage, Slice
+from graphql_api.domain.records import Phase, Status
+from tests.builders import (
+    CANCELLATION,
+    MANIFEST,
+    NOON,
+    SECOND,
+    a_chunk,
+    a_claim,
+    a_cloud_resource,
+    a_line,
+    a_request,
+    a_stack_update,
+    an_idempotency_key,
+    cancelled,
+    following,
+    started,
+)
+from tests.contracts.outage import outage_before
 
 pytestmark = pytest.mark.external
 
@@ -85,6 +103,12 @@ async def test_indexes_are_ensured_at_every_start(mongodb_database_url: str, raw
         **dict.fromkeys([place, ("kind", *place), ("name", *place), ("updated_at", "_id")], False),
     }
     assert set(keys("deleted_cloud_resources")) == {("_id",), ("deleted_at", "_id")}
+    assert set(keys("stack_update_events")) == {
+        ("_id",),
+        ("update_id", "last_seq", "first_seq", "kinds", "size"),
+    }
+    assert set(keys("stack_update_requests")) == {("_id",), ("made_at", "_id")}
+    assert keys("idempotency_keys") == {("_id",): False, ("caller", "key"): True, ("created_at",): False}
     assert set(keys("stackupdates")) == {
         ("_id",),
         place,
@@ -97,6 +121,81 @@ async def test_indexes_are_ensured_at_every_start(mongodb_database_url: str, raw
         ("phase", *place),
         ("updated_at", "_id"),
     }
+
+
+async def test_records_from_before_logs_have_no_progress(mongo: Backends, raw: Database[dict[str, Any]]) -> None:
+    """Documents without our newest fields are read as what they are, and saved like any other."""
+    update = a_stack_update(created_at=NOON)
+    await mongo.updates.insert(update, MANIFEST)
+    raw["stackupdates"].update_one({}, {"$unset": {"progress": "", "cancellation": ""}})
+
+    assert await mongo.updates.get(update.id) == update
+
+    for revision in (started(update), started(update).cancelling(NOON + SECOND, CANCELLATION), cancelled(update)):
+        await mongo.updates.save(revision)
+        assert await mongo.updates.get(update.id) == revision
+
+
+async def test_chunks_without_what_is_asked_for_are_not_read(mongo: Backends, raw: Database[dict[str, Any]]) -> None:
+    """Whoever asks for a few kinds of a long log gets those only: the rest does not leave the server."""
+    first = a_chunk()
+    status = following(first, StatusChanged(Status.IN_PROGRESS, Phase.RUNNING))
+    for chunk in (first, status, following(status)):
+        await mongo.events.append(chunk)
+    raw["stack_update_events"].update_many({"number": {"$ne": 2}}, {"$set": {"events": "unreadable"}})
+
+    page = await mongo.events.read(first.update_id, 0, 10, frozenset({EventKind.STATUS_CHANGED}))
+
+    assert page == LogPage(list(status.events), 3, has_more=False)
+
+
+async def test_a_log_of_very_many_chunks_is_read_to_its_end(mongo: Backends, raw: Database[dict[str, Any]]) -> None:
+    """Also where there are more of them than are looked for at once, and the last one only is asked for."""
+    first = a_chunk()
+    await mongo.events.append(first)
+    chunk = raw["stack_update_events"].find_one({}) or {}
+    raw["stack_update_events"].insert_many(
+        {**chunk, "_id": f"{first.update_id}:{number}", "number": number, "first_seq": number, "last_seq": number}
+        for number in range(2, 2501)
+    )
+    status = a_chunk(
+        StatusChanged(Status.SUCCESS, Phase.FINISHED), first_seq=2501, update_id=first.update_id, number=2501
+    )
+    await mongo.events.append(status)
+
+    everything = await mongo.events.read(first.update_id, 0, 10_000)
+    statuses = await mongo.events.read(first.update_id, 0, 10, frozenset({EventKind.STATUS_CHANGED}))
+
+    assert [event.seq for event in everything.events] == list(range(1, 2502))
+    assert (everything.seq, everything.has_more) == (2501, False)
+    assert statuses == LogPage(list(status.events), 2501, has_more=False)
+
+
+async def test_no_more_chunks_are_brought_than_a_page_holds(mongodb_database_url: str) -> None:
+    """However long a log is and however much is asked for, a read keeps no more of it in memory than it gives."""
+    lines = [a_line("x" * LINE_LIMIT)] * 10
+    chunk = a_chunk(*lines)
+    async with outage_before(mongodb_database_url) as server, open_backends(server.url) as backends:
+        for _ in range(10):
+            await backends.events.append(chunk)
+            chunk = following(chunk, *lines)
+        before = server.passed
+
+        page = await backends.events.read(chunk.update_id, 0, 1000)
+
+        assert page.has_more
+        assert server.passed - before < 1.1 * READ_LIMIT
+
+
+async def test_a_chunk_that_no_document_can_hold_is_refused(mongo: Backends) -> None:
+    """The sentence says so, and the log is as it was."""
+    first = a_chunk()
+    await mongo.events.append(first)
+
+    with pytest.raises(StoreRefused, match="MongoDB can't hold what was to be stored"):
+        await mongo.events.append(following(first, *[a_line("x" * LINE_LIMIT)] * 260))
+
+    assert await mongo.events.last(first.update_id) == first
 
 
 async def test_a_deletion_that_broke_off_is_no_deletion(mongo: Backends, raw: Database[dict[str, Any]]) -> None:
@@ -170,6 +269,7 @@ def proxy(mongodb_database_url: str) -> Iterator[Proxy]:
 async def test_a_lost_answer_to_a_write_is_no_failure(proxy: Proxy) -> None:
     """When the connection breaks after a write landed, the call finds out that it did: no double, no lost claim."""
     resource, update, claim = a_cloud_resource(), a_stack_update(), a_claim()
+    chunk, request, key = a_chunk(), a_request(), an_idempotency_key()
     async with open_backends(proxy.url) as backends:
         proxy.doomed_request = resource.name.encode()
         await backends.resources.insert(resource)
@@ -179,16 +279,25 @@ async def test_a_lost_answer_to_a_write_is_no_failure(proxy: Proxy) -> None:
         await backends.updates.save(update.started(update.created_at), "{}")
         proxy.doomed_request = claim.nonce.encode()
         assert await backends.claims.claim(claim)
+        proxy.doomed_request = chunk.nonce.encode()
+        assert await backends.events.append(chunk)
+        proxy.doomed_request = ObjectId(request.id).binary
+        await backends.requests.make(request)
+        proxy.doomed_request = b"\x02insert\x00\x11\x00\x00\x00idempotency_keys\x00"
+        assert await backends.keys.keep(key, NOON) == key
 
         doomed_resource = a_cloud_resource()
         await backends.resources.insert(doomed_resource)
         proxy.doomed_request = b"\x02delete\x00\x10\x00\x00\x00cloud_resources\x00"
         assert await backends.resources.delete(doomed_resource.id, NOON)
 
-        assert proxy.cuts == 5
+        assert proxy.cuts == 8
         assert await backends.resources.page(Slice(10)) == [resource]
         assert await backends.history.page(Slice(10)) == [update.started(update.created_at)]
         assert await backends.claims.current(claim.stack) == claim
+        assert await backends.events.last(chunk.update_id) == chunk
+        assert await backends.requests.open(10) == [request]
+        assert await backends.keys.find(key.caller, key.key, NOON) == key
 
 
 async def test_a_server_that_falls_silent_holds_nothing_up(proxy: Proxy) -> None:

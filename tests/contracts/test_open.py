@@ -14,7 +14,15 @@ import pytest
 
 from graphql_api.adapters import Backends, open_backends
 from graphql_api.domain.errors import StartRefused, StoreUnavailable
-from tests.builders import MANIFEST, a_claim, a_cloud_resource, a_stack_update
+from tests.builders import (
+    MANIFEST,
+    a_chunk,
+    a_claim,
+    a_cloud_resource,
+    a_request,
+    a_stack_update,
+    an_idempotency_key,
+)
 from tests.contracts.shown import shown
 
 
@@ -117,11 +125,15 @@ async def test_a_relative_path_is_one_of_the_working_directory(tmp_path: Path, m
 async def test_what_was_kept_is_there_after_reopening(database_url: str) -> None:
     """A database outlives its connection with all its records; one in memory ends with it."""
     resource, update, claim = a_cloud_resource(), a_stack_update(), a_claim()
+    chunk, request, key = a_chunk(), a_request(), an_idempotency_key()
     async with open_backends(database_url) as backends:
         await backends.resources.insert(resource)
         await backends.updates.insert(update, MANIFEST)
         await backends.updates.save(update.started(update.created_at), "{}")
         assert await backends.claims.claim(claim)
+        assert await backends.events.append(chunk)
+        await backends.requests.make(request)
+        await backends.keys.keep(key, key.created_at)
 
     async with open_backends(database_url) as backends:
         found = (
@@ -129,7 +141,10 @@ async def test_what_was_kept_is_there_after_reopening(database_url: str) -> None
             await backends.updates.get(update.id),
             await backends.updates.output(update.id),
             await backends.claims.current(claim.stack),
+            await backends.events.last(chunk.update_id),
+            next(iter(await backends.requests.open(1)), None),
+            await backends.keys.find(key.caller, key.key, key.created_at),
         )
 
-    lasting = (resource, update.started(update.created_at), "{}", claim)
-    assert found == ((None,) * 4 if ":memory:" in database_url else lasting)
+    lasting = (resource, update.started(update.created_at), "{}", claim, chunk, request, key)
+    assert found == ((None,) * 7 if ":memory:" in database_url else lasting)

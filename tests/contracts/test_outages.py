@@ -17,7 +17,17 @@ from graphql_api.adapters.mongo.database import open_mongo
 from graphql_api.domain.errors import StackcastError, StoreRefused, StoreUnavailable
 from graphql_api.domain.ports import Slice
 from graphql_api.domain.records import StackUpdate
-from tests.builders import MANIFEST, NOON, a_claim, a_cloud_resource, a_stack_update, started
+from tests.builders import (
+    MANIFEST,
+    NOON,
+    a_chunk,
+    a_claim,
+    a_cloud_resource,
+    a_request,
+    a_stack_update,
+    an_idempotency_key,
+    started,
+)
 from tests.contracts.outage import Away, Outage, outage_before
 from tests.contracts.shown import shown
 
@@ -50,6 +60,12 @@ def every_call(backends: Backends, update: StackUpdate) -> list[Callable[[], Awa
         lambda: backends.history.latest([update.cloud_resource_id] * 3 + [a_cloud_resource().id]),
         lambda: backends.history.changed_since(NOON, 10),
         lambda: backends.claims.claim(a_claim()),
+        lambda: backends.events.append(a_chunk()),
+        lambda: backends.events.read(update.id, 0, 10),
+        lambda: backends.events.span(update.id),
+        lambda: backends.requests.make(a_request()),
+        lambda: backends.requests.open(10),
+        lambda: backends.keys.keep(an_idempotency_key(), NOON),
     ]
 
 

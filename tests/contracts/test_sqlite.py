@@ -17,9 +17,20 @@ from graphql_api.adapters.sqlite.database import open_sqlite
 from graphql_api.adapters.sqlite.schema import MIGRATIONS
 from graphql_api.adapters.sqlite.updates import SqliteUpdates
 from graphql_api.domain.errors import RevisionConflict, StoreRefused, StoreUnavailable
-from graphql_api.domain.ports import Slice, StackUpdateFilter
-from graphql_api.domain.records import Operation, StackUpdateId
-from tests.builders import MANIFEST, STACK, a_cloud_resource, a_stack_update, failed
+from graphql_api.domain.events import EventKind, StatusChanged
+from graphql_api.domain.ports import LogPage, Slice, StackUpdateFilter
+from graphql_api.domain.progress import NO_PROGRESS
+from graphql_api.domain.records import Operation, Phase, StackUpdateId, Status
+from tests.builders import (
+    CANCELLATION,
+    MANIFEST,
+    STACK,
+    a_chunk,
+    a_cloud_resource,
+    a_stack_update,
+    failed,
+    following,
+)
 
 LIMIT = timedelta(seconds=5)
 SHORT = timedelta(milliseconds=200)
@@ -131,6 +142,42 @@ async def test_the_first_version_is_migrated_with_its_records(file: Path) -> Non
         assert await backends.history.page(Slice(10), where) == [update]
         await backends.updates.save(failed(update), "{}")
         assert await backends.history.changed_since(update.updated_at, 10) == [failed(update)]
+
+
+async def test_the_second_version_is_migrated_with_its_records(file: Path) -> None:
+    """What the version before logs kept has no progress, no cancellation and no log, and can be cancelled."""
+    id_ = StackUpdateId("0123456789abcdef01234567")
+    record = (id_, "a" * 24, STACK, "update", 600_000, 1, 2, "in_progress", "preparing", 2, 2, None, None, None, "[]")
+    row = (*record, "kind: Demo", "{}")
+    async with open_sqlite(file, LIMIT, MIGRATIONS[:2]) as database:
+        insert = f"INSERT INTO stack_updates VALUES ({', '.join('?' * len(row))})"  # noqa: S608
+        await database.write(lambda connection: connection.execute(insert, row).rowcount)
+
+    async with open_backends(f"sqlite:///{file}") as backends:
+        update = await backends.updates.get(id_)
+        assert update
+        assert (update.progress, update.cancellation) == (NO_PROGRESS, None)
+        assert (await backends.updates.manifest(id_), await backends.updates.output(id_)) == ("kind: Demo", "{}")
+        assert await backends.events.span(id_) is None
+        assert await backends.requests.open(10) == []
+        cancelling = update.cancelling(update.updated_at, CANCELLATION)
+        await backends.updates.save(cancelling)
+        assert await backends.updates.get(id_) == cancelling
+        assert await backends.history.page(Slice(10), StackUpdateFilter(stack_fqdn=STACK)) == [cancelling]
+
+
+async def test_chunks_without_what_is_asked_for_are_not_read(database: Path, raw: sqlite3.Connection) -> None:
+    """Whoever asks for a few kinds of a long log waits for those only: the rest is not even looked at."""
+    first = a_chunk()
+    status = following(first, StatusChanged(Status.IN_PROGRESS, Phase.RUNNING))
+    async with open_backends(f"sqlite:///{database}") as backends:
+        for chunk in (first, status, following(status)):
+            await backends.events.append(chunk)
+        raw.execute("UPDATE stack_update_events SET events = 'unreadable' WHERE number <> 2")
+
+        page = await backends.events.read(first.update_id, 0, 10, frozenset({EventKind.STATUS_CHANGED}))
+
+    assert page == LogPage(list(status.events), 3, has_more=False)
 
 
 async def test_a_migration_that_breaks_off_leaves_the_older_version(file: Path) -> None:

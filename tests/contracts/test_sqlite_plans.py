@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from graphql_api.adapters import open_backends
-from graphql_api.adapters.sqlite import history, resources, updates
+from graphql_api.adapters.sqlite import events, history, resources, updates
 from graphql_api.adapters.sqlite.database import Query
 from graphql_api.adapters.sqlite.pages import count_query, page_query
 from graphql_api.adapters.sqlite.rows import RESOURCE_COLUMNS, UPDATE_COLUMNS
+from graphql_api.domain.events import EventKind
 from graphql_api.domain.ports import CloudResourceFilter, Cursor, Slice, StackUpdateFilter
-from graphql_api.domain.records import CloudResourceId, Operation, StackFqdn, Status
+from graphql_api.domain.records import CloudResourceId, Operation, StackFqdn, StackUpdateId, Status
 from tests.builders import NOON, SECOND, STACK
 
 RESOURCE = CloudResourceId("0123456789abcdef01234567")
@@ -142,3 +143,25 @@ def test_the_queue_is_read_from_its_own_index(raw: sqlite3.Connection) -> None:
 
     assert "SCAN stack_updates USING INDEX stack_updates_queued" in steps
     assert not [step for step in steps if "TEMP B-TREE" in step]
+
+
+UPDATE = StackUpdateId(RESOURCE)
+
+
+@pytest.mark.parametrize("kinds", [None, frozenset({EventKind.STATUS_CHANGED})])
+def test_the_chunk_of_a_seq_is_found_in_an_index(raw: sqlite3.Connection, kinds: frozenset[EventKind] | None) -> None:
+    """However long a log is, a read begins where it is to begin, in the order of the index, and nothing is sorted."""
+    assert plan(raw, events.chunks_query(UPDATE, 7, 9, kinds)) == [
+        "SEARCH stack_update_events USING INDEX stack_update_events_by_seq (update_id=? AND last_seq>? AND last_seq<?)"
+    ]
+
+
+def test_the_ends_of_a_log_are_found_in_an_index(raw: sqlite3.Connection) -> None:
+    """Neither its span nor its last chunk costs more the longer it is."""
+    steps = [*plan(raw, events.span_query(UPDATE)), *plan(raw, events.last_query(UPDATE))]
+
+    assert [step for step in steps if "CONSTANT" not in step] == [
+        "SEARCH stack_update_events USING INDEX stack_update_events_by_seq (update_id=?)",
+        "SEARCH stack_update_events USING COVERING INDEX stack_update_events_by_seq (update_id=?)",
+        "SEARCH stack_update_events USING INDEX sqlite_autoindex_stack_update_events_1 (update_id=?)",
+    ]

@@ -8,9 +8,22 @@ from datetime import timedelta
 import pytest
 
 from graphql_api.domain.errors import RevisionConflict
-from graphql_api.domain.ports import UpdateHistory, UpdateStore
-from graphql_api.domain.records import StackFqdn, StackUpdateId
-from tests.builders import MANIFEST, NOON, SECOND, a_stack_update, failed, kept, started, to_success
+from graphql_api.domain.ports import Slice, StackUpdateFilter, UpdateHistory, UpdateStore
+from graphql_api.domain.records import Cancellation, CancellationReason, StackFqdn, StackUpdateId, Status
+from tests.builders import (
+    CANCELLATION,
+    MANIFEST,
+    NOON,
+    OUTPUTS,
+    PROGRESS,
+    SECOND,
+    a_stack_update,
+    cancelled,
+    failed,
+    kept,
+    started,
+    to_success,
+)
 
 
 async def test_a_queued_update_comes_back_as_it_went_in(updates: UpdateStore) -> None:
@@ -41,6 +54,36 @@ async def test_a_failure_comes_back_as_it_was_saved(updates: UpdateStore) -> Non
     await kept(updates, update, failed(update))
 
     assert await updates.get(update.id) == failed(update)
+
+
+async def test_progress_and_cancellation_come_back_as_they_were_saved(updates: UpdateStore) -> None:
+    """How far a deployment has come, and how far its end, with each revision, and what was there before is there no
+    longer once it is gone.
+    """
+    update = a_stack_update(created_at=NOON)
+    running = started(update).running(NOON + SECOND)
+    progressed = running.progressed(NOON + SECOND, PROGRESS, OUTPUTS)
+    extended = progressed.extended(NOON + SECOND, timedelta(hours=1))
+    cancelling = extended.cancelling(NOON + SECOND, Cancellation(NOON, CancellationReason.SUPERSEDED))
+    later = cancelling.cancelling(NOON + SECOND, CANCELLATION)
+    recording = later.recording(NOON + SECOND)
+    await kept(updates, update, started(update))
+
+    for revision in (running, progressed, extended, cancelling, later, recording, recording.cancelled(NOON + SECOND)):
+        await updates.save(revision)
+        await updates.save(revision)
+        assert await updates.get(update.id) == revision
+
+
+async def test_a_cancelled_update_comes_back_as_it_was_saved(updates: UpdateStore, history: UpdateHistory) -> None:
+    """With what was done, and how it was ended, by its id and in lists."""
+    update = a_stack_update(created_at=NOON)
+    ended = cancelled(update)
+
+    await kept(updates, update, started(update), started(update).cancelling(NOON + SECOND, CANCELLATION), ended)
+
+    assert await updates.get(update.id) == ended
+    assert await history.page(Slice(1), StackUpdateFilter(statuses=frozenset({Status.CANCELLED}))) == [ended]
 
 
 @pytest.mark.parametrize("id_", ["0123456789abcdef01234567", "", "unknown", "é" * 24])

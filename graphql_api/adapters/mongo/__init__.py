@@ -4,6 +4,6 @@
 ``schema``     the indexes, and what older documents lack
 ``documents``  records as documents
 ``lists``      the questions for lists
-``resources``, ``updates``, ``claims``  one port each
+``resources``, ``updates``, ``claims``, ``events``, ``requests``, ``keys``  a port or two each
 ``probe``      a look that changes nothing
 """

@@ -83,6 +83,9 @@ class MongoDatabase:
         self.deleted_resources: Documents = database["deleted_cloud_resources"]
         self.updates: Documents = database["stackupdates"]
         self.claims: Documents = database["stack_claims"]
+        self.events: Documents = database["stack_update_events"]
+        self.requests: Documents = database["stack_update_requests"]
+        self.keys: Documents = database["idempotency_keys"]
 
     async def ping(self) -> None:
         """Raises StoreUnavailable when the server does not answer."""

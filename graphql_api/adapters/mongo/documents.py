@@ -13,9 +13,31 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from graphql_api.adapters.stored import failure_text, outputs_text, read_failure, read_outputs
+from bson import ObjectId
+
+from graphql_api.adapters.stored import (
+    cancellation_text,
+    failure_text,
+    outputs_text,
+    progress_text,
+    read_cancellation,
+    read_failure,
+    read_outputs,
+    read_progress,
+)
+from graphql_api.adapters.stored_events import (
+    bytes_of,
+    closing_text,
+    events_text,
+    kinds_of,
+    place_text,
+    read_closing,
+    read_events,
+    read_place,
+)
+from graphql_api.adapters.stored_requests import read_what, what_text
 from graphql_api.domain.errors import StoreRefused
-from graphql_api.domain.ports import DeletedResource
+from graphql_api.domain.ports import Chunk, DeletedResource, IdempotencyKey, Request
 from graphql_api.domain.records import (
     Claim,
     CloudResource,
@@ -83,6 +105,8 @@ def update_document(update: StackUpdate) -> Document:
         "exit_code": update.exit_code,
         "failure": failure_text(update.failure),
         "stack_outputs": outputs_text(update.stack_outputs),
+        "progress": progress_text(update.progress),
+        "cancellation": cancellation_text(update.cancellation),
     }
 
 
@@ -107,6 +131,8 @@ def read_update(document: Document) -> StackUpdate:
             exit_code=document.get("exit_code"),
             failure=read_failure(document.get("failure")),
             stack_outputs=read_outputs(document.get("stack_outputs")),
+            progress=read_progress(document.get("progress")),
+            cancellation=read_cancellation(document.get("cancellation")),
         )
 
 
@@ -151,6 +177,75 @@ def read_claim(document: Document) -> Claim:
         update_id=StackUpdateId(document["update_id"]),
         expires_at=_read_time(document["expires_at"]),
         ended=document["ended"],
+    )
+
+
+def chunk_document(chunk: Chunk) -> Document:
+    text = events_text(chunk.events)
+    return {
+        "_id": f"{chunk.update_id}:{chunk.number}",
+        "update_id": chunk.update_id,
+        "number": chunk.number,
+        "first_seq": chunk.events[0].seq,
+        "last_seq": chunk.events[-1].seq,
+        "epoch": chunk.epoch,
+        "nonce": chunk.nonce,
+        "kinds": kinds_of(chunk.events),
+        "place": place_text(chunk.place),
+        "closing": closing_text(chunk.closing),
+        "size": bytes_of(text),
+        "events": text,
+    }
+
+
+def read_chunk(document: Document) -> Chunk:
+    return Chunk(
+        update_id=StackUpdateId(document["update_id"]),
+        number=document["number"],
+        epoch=document["epoch"],
+        nonce=document["nonce"],
+        events=tuple(read_events(document["events"], document["first_seq"])),
+        place=read_place(document["place"]),
+        closing=read_closing(document["closing"]),
+    )
+
+
+def request_document(request: Request) -> Document:
+    return {
+        "_id": ObjectId(request.id),
+        "update_id": request.update_id,
+        "made_at": _stored_time(request.made_at),
+        "what": what_text(request.what),
+    }
+
+
+def read_request(document: Document) -> Request:
+    return Request(
+        id=str(document["_id"]),
+        update_id=StackUpdateId(document["update_id"]),
+        made_at=_read_time(document["made_at"]),
+        what=read_what(document["what"]),
+    )
+
+
+def key_document(key: IdempotencyKey) -> Document:
+    return {
+        "_id": ObjectId(),
+        "caller": key.caller,
+        "key": key.key,
+        "fingerprint": key.fingerprint,
+        "update_id": key.update_id,
+        "created_at": _stored_time(key.created_at),
+    }
+
+
+def read_key(document: Document) -> IdempotencyKey:
+    return IdempotencyKey(
+        caller=document["caller"],
+        key=document["key"],
+        fingerprint=document["fingerprint"],
+        update_id=StackUpdateId(document["update_id"]),
+        created_at=_read_time(document["created_at"]),
     )
 
 

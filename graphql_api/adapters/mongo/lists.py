@@ -60,7 +60,7 @@ def of_updates(where: StackUpdateFilter) -> Document:
         document["status"] = {"$in": [status.value for status in statuses]}
     created = {
         **({"$gt": where.created_after} if where.created_after else {}),
-        **({"$lt": _cut_up(where.created_before)} if where.created_before else {}),
+        **({"$lt": cut_up(where.created_before)} if where.created_before else {}),
     }
     return {**document, "created_at": created} if created else document
 
@@ -80,6 +80,6 @@ def _beyond(cursor: Cursor, operator: str) -> list[Document]:
     ]
 
 
-def _cut_up(time: datetime) -> datetime:
+def cut_up(time: datetime) -> datetime:
     """The first millisecond that isn't before this time; the driver would cut it down."""
     return time + (-timedelta(microseconds=time.microsecond)) % _MILLISECOND

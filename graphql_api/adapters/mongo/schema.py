@@ -27,6 +27,8 @@ _UPDATE_INDEXES: Sequence[Sequence[str]] = (
     ("phase", *_PLACE),
     ("updated_at", "_id"),
 )
+#: The last three are in it so that they are read without the chunk, which is large.
+_CHUNK_INDEX = ("update_id", "last_seq", "first_seq", "kinds", "size")
 _SHOWN_PAIRS = 10
 _SHOWN_IDS = 3
 _BATCH = 50  # documents of up to 16 MB
@@ -44,17 +46,23 @@ async def prepare(database: MongoDatabase) -> None:
         await _ensure_index(database, database.updates, fields)
     await _ensure_index(database, database.deleted_resources, ("deleted_at", "_id"))
     await _ensure_index(database, database.claims, ("stack", "epoch"))
+    await _ensure_index(database, database.events, _CHUNK_INDEX)
+    await _ensure_index(database, database.requests, ("made_at", "_id"))
+    await _ensure_index(database, database.keys, ("caller", "key"), unique=True)
+    await _ensure_index(database, database.keys, ("created_at",))
     await _complete_updates(database)
 
 
-async def _ensure_index(database: MongoDatabase, collection: Documents, fields: Sequence[str]) -> None:
+async def _ensure_index(
+    database: MongoDatabase, collection: Documents, fields: Sequence[str], *, unique: bool = False
+) -> None:
     """One index in a call: FerretDB ends the connection when several that exist are asked for at once."""
-    await database.ask(lambda: collection.create_index([(field, 1) for field in fields]))
+    await database.ask(lambda: collection.create_index([(field, 1) for field in fields], unique=unique))
 
 
 async def _ensure_unique_names(database: MongoDatabase) -> None:
     try:
-        await database.ask(lambda: database.resources.create_index([("kind", 1), ("name", 1)], unique=True))
+        await _ensure_index(database, database.resources, ("kind", "name"), unique=True)
     except StoreRefused:
         await _refuse_duplicates(database)
         raise

@@ -4,6 +4,6 @@
 ``schema``    the tables, by migrations
 ``rows``      records as rows
 ``pages``     the queries for lists
-``resources``, ``updates``, ``history``, ``claims``  one port each
+``resources``, ``updates``, ``history``, ``claims``, ``events``, ``requests``, ``keys``  one port each
 ``probe``     a look that changes nothing
 """

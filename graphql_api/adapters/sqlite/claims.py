@@ -7,7 +7,8 @@ import sqlite3
 from datetime import datetime
 
 from graphql_api.adapters.sqlite.database import SqliteDatabase, first_row
-from graphql_api.adapters.sqlite.rows import CLAIM_COLUMNS, claim_row, marks, milliseconds, read_claim
+from graphql_api.adapters.sqlite.rows import CLAIM_COLUMNS, claim_row, marks, read_claim
+from graphql_api.adapters.stored import milliseconds
 from graphql_api.domain.records import Claim, StackFqdn
 
 _INSERT = f"INSERT INTO stack_claims ({CLAIM_COLUMNS}) VALUES ({marks(CLAIM_COLUMNS)}) ON CONFLICT DO NOTHING"

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from graphql_api.adapters.sqlite.database import Query, SqliteDatabase
 from graphql_api.adapters.sqlite.pages import List, read_count, read_page
-from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, milliseconds, read_update
+from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS
+from graphql_api.adapters.stored import milliseconds, read_update
 from graphql_api.domain.ports import EVERY_UPDATE, Slice, StackUpdateFilter
 from graphql_api.domain.records import CloudResourceId, Operation, StackUpdate, Status
 

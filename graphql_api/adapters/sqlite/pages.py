@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from graphql_api.adapters.sqlite.database import Query, Row, SqliteDatabase
-from graphql_api.adapters.sqlite.rows import milliseconds, milliseconds_up
+from graphql_api.adapters.sqlite.rows import milliseconds_up
+from graphql_api.adapters.stored import milliseconds
 from graphql_api.domain.ports import Cursor, Slice
 
 _Place = tuple[int, str]

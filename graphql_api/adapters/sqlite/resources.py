@@ -9,14 +9,8 @@ from datetime import datetime, timedelta
 
 from graphql_api.adapters.sqlite.database import Query, Row, SqliteDatabase, first_row, transaction
 from graphql_api.adapters.sqlite.pages import List, read_count, read_page
-from graphql_api.adapters.sqlite.rows import (
-    RESOURCE_COLUMNS,
-    marks,
-    milliseconds,
-    read_resource,
-    read_time,
-    resource_row,
-)
+from graphql_api.adapters.sqlite.rows import RESOURCE_COLUMNS, marks, read_resource, resource_row
+from graphql_api.adapters.stored import milliseconds, read_time
 from graphql_api.domain.errors import CloudResourceExists, CloudResourceNotFound, RevisionConflict
 from graphql_api.domain.ports import EVERY_RESOURCE, CloudResourceFilter, DeletedResource, Slice
 from graphql_api.domain.records import CloudResource, CloudResourceId

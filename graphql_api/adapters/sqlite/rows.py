@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from graphql_api.adapters.sqlite.database import Row
-from graphql_api.adapters.stored import failure_text, outputs_text, read_failure, read_outputs
-from graphql_api.domain.records import (
-    Claim,
-    CloudResource,
-    CloudResourceId,
-    Operation,
-    Phase,
-    StackUpdate,
-    StackUpdateId,
-    Status,
+from graphql_api.adapters.stored import UPDATE_FIELDS, milliseconds, read_time
+from graphql_api.adapters.stored_events import (
+    closing_text,
+    events_text,
+    kinds_of,
+    place_text,
+    read_closing,
+    read_events,
+    read_place,
 )
+from graphql_api.adapters.stored_requests import read_what, what_text
+from graphql_api.domain.ports import Chunk, IdempotencyKey, Request
+from graphql_api.domain.records import Claim, CloudResource, CloudResourceId
 
 RESOURCE_COLUMNS = "id, kind, name, manifest, created_at, updated_at"
-UPDATE_COLUMNS = (
-    "id, cloud_resource_id, stack_fqdn, operation, timeout, created_at, updated_at, status, phase, revision, "
-    "started_at, finished_at, exit_code, failure, stack_outputs"
-)
+UPDATE_COLUMNS = ", ".join(UPDATE_FIELDS)
 CLAIM_COLUMNS = "stack, epoch, owner, nonce, update_id, expires_at, ended"
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
+CHUNK_COLUMNS = "update_id, number, first_seq, last_seq, epoch, nonce, kinds, place, events, closing"
+REQUEST_COLUMNS = "id, update_id, made_at, what"
+KEY_COLUMNS = "caller, key, fingerprint, update_id, created_at"
 
 
 def marks(columns: str) -> str:
@@ -33,18 +32,9 @@ def marks(columns: str) -> str:
     return ", ".join("?" * len(columns.split(",")))
 
 
-def milliseconds(time: datetime) -> int:
-    """The time as it is stored: what is finer is cut off."""
-    return (time - _EPOCH) // _MILLISECOND
-
-
 def milliseconds_up(time: datetime) -> int:
     """The first time that can be stored and isn't before this one."""
-    return -((_EPOCH - time) // _MILLISECOND)
-
-
-def read_time(since_epoch: int) -> datetime:
-    return _EPOCH + since_epoch * _MILLISECOND
+    return milliseconds(time) + bool(time.microsecond % 1000)
 
 
 def resource_row(resource: CloudResource) -> Row:
@@ -57,51 +47,9 @@ def read_resource(row: Row) -> CloudResource:
     return CloudResource(CloudResourceId(id_), kind, name, manifest, read_time(created_at), read_time(updated_at))
 
 
-def update_row(update: StackUpdate) -> Row:
-    return (
-        update.id,
-        update.cloud_resource_id,
-        update.stack_fqdn,
-        update.operation.value,
-        update.timeout // _MILLISECOND,
-        milliseconds(update.created_at),
-        milliseconds(update.updated_at),
-        update.status.value,
-        update.phase.value,
-        update.revision,
-        milliseconds(update.started_at) if update.started_at else None,
-        milliseconds(update.finished_at) if update.finished_at else None,
-        update.exit_code,
-        failure_text(update.failure),
-        outputs_text(update.stack_outputs),
-    )
-
-
 def same_identity(one: Row, other: Row) -> bool:
     """Whether two rows are of one stack update, perhaps at different revisions."""
     return one[:6] == other[:6]
-
-
-def read_update(row: Row) -> StackUpdate:
-    id_, resource_id, fqdn, operation, timeout, created_at, updated_at, status, phase, revision = row[:10]
-    started_at, finished_at, exit_code, failure, outputs = row[10:]
-    return StackUpdate(
-        id=StackUpdateId(id_),
-        cloud_resource_id=CloudResourceId(resource_id),
-        stack_fqdn=fqdn,
-        timeout=timeout * _MILLISECOND,
-        created_at=read_time(created_at),
-        updated_at=read_time(updated_at),
-        operation=Operation(operation),
-        status=Status(status),
-        phase=Phase(phase),
-        revision=revision,
-        started_at=None if started_at is None else read_time(started_at),
-        finished_at=None if finished_at is None else read_time(finished_at),
-        exit_code=exit_code,
-        failure=read_failure(failure),
-        stack_outputs=read_outputs(outputs),
-    )
 
 
 def claim_row(claim: Claim) -> Row:
@@ -112,3 +60,42 @@ def claim_row(claim: Claim) -> Row:
 def read_claim(row: Row) -> Claim:
     stack, epoch, owner, nonce, update_id, expires_at, ended = row
     return Claim(stack, epoch, owner, nonce, update_id, read_time(expires_at), bool(ended))
+
+
+def chunk_row(chunk: Chunk) -> Row:
+    return (
+        chunk.update_id,
+        chunk.number,
+        chunk.events[0].seq,
+        chunk.events[-1].seq,
+        chunk.epoch,
+        chunk.nonce,
+        kinds_of(chunk.events),
+        place_text(chunk.place),
+        events_text(chunk.events),
+        closing_text(chunk.closing),
+    )
+
+
+def read_chunk(row: Row) -> Chunk:
+    update_id, number, first_seq, _, epoch, nonce, _, place, events, closing = row
+    happened = tuple(read_events(events, first_seq))
+    return Chunk(update_id, number, epoch, nonce, happened, read_place(place), read_closing(closing))
+
+
+def request_row(request: Request) -> Row:
+    return (request.id, request.update_id, milliseconds(request.made_at), what_text(request.what))
+
+
+def read_request(row: Row) -> Request:
+    id_, update_id, made_at, what = row
+    return Request(id_, update_id, read_time(made_at), read_what(what))
+
+
+def key_row(key: IdempotencyKey) -> Row:
+    return (key.caller, key.key, key.fingerprint, key.update_id, milliseconds(key.created_at))
+
+
+def read_key(row: Row) -> IdempotencyKey:
+    caller, key, fingerprint, update_id, created_at = row
+    return IdempotencyKey(caller, key, fingerprint, update_id, read_time(created_at))

@@ -70,4 +70,47 @@ MIGRATIONS: Migrations = (
         ) STRICT""",
         "CREATE INDEX deleted_cloud_resources_by_time ON deleted_cloud_resources (deleted_at, id)",
     ),
+    (
+        # Built anew once more, for the same reason.
+        """CREATE TABLE stack_updates_3 (
+            id TEXT PRIMARY KEY, cloud_resource_id TEXT NOT NULL, stack_fqdn TEXT, operation TEXT NOT NULL,
+            timeout INTEGER NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, status TEXT NOT NULL,
+            phase TEXT NOT NULL, revision INTEGER NOT NULL, started_at INTEGER, finished_at INTEGER,
+            exit_code INTEGER, failure TEXT, stack_outputs TEXT NOT NULL, progress TEXT, cancellation TEXT,
+            manifest TEXT NOT NULL, output TEXT
+        ) STRICT""",
+        """INSERT INTO stack_updates_3 SELECT id, cloud_resource_id, stack_fqdn, operation, timeout, created_at,
+            updated_at, status, phase, revision, started_at, finished_at, exit_code, failure, stack_outputs,
+            NULL, NULL, manifest, output FROM stack_updates ORDER BY rowid""",
+        "DROP TABLE stack_updates",
+        "ALTER TABLE stack_updates_3 RENAME TO stack_updates",
+        "CREATE INDEX stack_updates_by_age ON stack_updates (created_at, id)",
+        "CREATE INDEX stack_updates_by_resource ON stack_updates (cloud_resource_id, created_at, id)",
+        "CREATE INDEX stack_updates_by_stack ON stack_updates (stack_fqdn, created_at, id)",
+        "CREATE INDEX stack_updates_by_course ON stack_updates (operation, status, created_at, id)",
+        """CREATE INDEX stack_updates_by_resource_and_course
+            ON stack_updates (cloud_resource_id, operation, status, created_at, id)""",
+        """CREATE INDEX stack_updates_by_stack_and_course
+            ON stack_updates (stack_fqdn, operation, status, created_at, id)""",
+        """CREATE INDEX stack_updates_by_all
+            ON stack_updates (cloud_resource_id, stack_fqdn, operation, status, created_at, id)""",
+        "CREATE INDEX stack_updates_by_change ON stack_updates (updated_at, id)",
+        "CREATE INDEX stack_updates_queued ON stack_updates (created_at, id, stack_fqdn) WHERE phase = 'queued'",
+        # A row is a chunk of a log.
+        """CREATE TABLE stack_update_events (
+            update_id TEXT NOT NULL, number INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
+            epoch INTEGER NOT NULL, nonce TEXT NOT NULL, kinds INTEGER NOT NULL, place TEXT NOT NULL,
+            events TEXT NOT NULL, closing TEXT, PRIMARY KEY (update_id, number)
+        ) STRICT""",
+        "CREATE INDEX stack_update_events_by_seq ON stack_update_events (update_id, last_seq, kinds)",
+        """CREATE TABLE stack_update_requests (
+            id TEXT PRIMARY KEY, update_id TEXT NOT NULL, made_at INTEGER NOT NULL, what TEXT NOT NULL
+        ) STRICT""",
+        "CREATE INDEX stack_update_requests_by_age ON stack_update_requests (made_at, id)",
+        """CREATE TABLE idempotency_keys (
+            caller TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL, update_id TEXT NOT NULL,
+            created_at INTEGER NOT NULL, PRIMARY KEY (caller, key)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at)",
+    ),
 )

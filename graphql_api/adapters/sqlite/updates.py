@@ -8,7 +8,8 @@ import sqlite3
 from collections.abc import Collection
 
 from graphql_api.adapters.sqlite.database import Query, SqliteDatabase, first_row
-from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, marks, read_update, same_identity, update_row
+from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, marks, same_identity
+from graphql_api.adapters.stored import read_update, update_values
 from graphql_api.domain.errors import RevisionConflict
 from graphql_api.domain.records import StackFqdn, StackUpdate, StackUpdateId
 
@@ -34,7 +35,7 @@ class SqliteUpdates:
 
     async def insert(self, update: StackUpdate, manifest: str) -> None:
         def insert(connection: sqlite3.Connection) -> None:
-            row = update_row(update)
+            row = update_values(update)
             if connection.execute(_INSERT, (*row, manifest)).rowcount:
                 return
             stored = first_row(connection, _GET, (update.id,))
@@ -45,7 +46,7 @@ class SqliteUpdates:
 
     async def save(self, update: StackUpdate, output: str | None = None) -> None:
         def save(connection: sqlite3.Connection) -> None:
-            row = update_row(update)
+            row = update_values(update)
             if connection.execute(_SAVE, (*row, output, update.id, update.revision - 1)).rowcount:
                 return
             if first_row(connection, _GET, (update.id,)) != row:
