@@ -1,4 +1,4 @@
-"""Processes that we may not be the parent of: who they are, signalling them, waiting for them, what is in a session.
+"""Processes that we may not be the parent of: who they are, signalling them, waiting for them, what a session has.
 
 A pid alone names nobody: it is used again. So a process is named by pid, start time and boot, and a signal goes through
 a descriptor of the process (a pidfd), after which the start time is looked at once more.
@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,13 +94,29 @@ async def end(
 
 
 def session_members(session_id: int) -> list[ProcessIdentity]:
-    """Return the processes that run in a session, its leader included. Blocking: it reads all of /proc."""
+    """Return the processes that run in a session, its leader included. Blocking: it asks for each of the machine."""
     members = []
     for pid in _pids():
+        # Asked first, for a tenth of what reading costs; then read, as the pid may have come to mean someone else.
+        if _session(pid) != session_id:
+            continue
         fields = _stat_fields(pid)
         if fields is not None and int(fields[3]) == session_id and fields[0] not in _ENDED:
             members.append(ProcessIdentity(pid=pid, start_time=int(fields[19]), boot_id=_boot_id()))
     return members
+
+
+def memory(processes: Sequence[ProcessIdentity], precise_above: int) -> int:
+    """Return how many bytes processes have in memory together; what they share may count several times. Blocking.
+
+    Not if that would be more than ``precise_above``: then each page is divided among those who have it, for which the
+    kernel goes through all their pages, a few milliseconds for each gigabyte.
+    """
+    resident = [_resident(member.pid) for member in processes]
+    if sum(resident) <= precise_above:
+        return sum(resident)
+    shares = [_proportional(member.pid) for member in processes]
+    return sum(whole if share is None else share for whole, share in zip(resident, shares, strict=True))
 
 
 def open_files(identity: ProcessIdentity) -> set[Path]:
@@ -132,6 +148,13 @@ def _pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
 def _stat_fields(pid: int) -> list[str] | None:
     """Return the fields of /proc/PID/stat from the state on, or None when there is no such process.
 
@@ -142,6 +165,23 @@ def _stat_fields(pid: int) -> list[str] | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return text.rpartition(")")[2].split()
+
+
+def _resident(pid: int) -> int:
+    """Return how many bytes of memory a process has, those that others have, too, included; 0 when it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def _proportional(pid: int) -> int | None:
+    """Return the same with each page divided among those who have it; None where we may not look, or it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), None)
 
 
 @cache

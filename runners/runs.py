@@ -1,7 +1,7 @@
 """The run directory: where the commands of one stack update run, what they leave there, and how they are ended.
 
     <runs>/<update id>/01-init/    spec.json  pids.json  stdout  stderr  events  exit.json  supervisor.log
-    <runs>/<update id>/02-up/      ...
+    <runs>/<update id>/02-up/      ...  limit.json  stage.json
 
 Everything that a later life of the service needs to know about a command stands in these files, and whether anything
 of a run still lives is answered without them, by the stack's lock.
@@ -19,16 +19,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from runners import process, supervisor
 from runners.lock import StackLock, Suspect
+from runners.patience import to_the_end
 from runners.process import ProcessIdentity
 
 MARGIN = timedelta(seconds=60)  # for a supervisor to start, to sweep and to write, on a slow machine, beyond its limits
@@ -39,11 +40,7 @@ POLL = 0.02  # seconds between looks at what cannot be waited for
 REMOVE_ATTEMPTS = 10
 
 _SUPERVISOR = Path(supervisor.__file__)
-_HELD_BACK = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _COMMAND_DIRECTORY = re.compile(r"\d{2,}-")
-
-_Started = tuple[Path, "subprocess.Popen[bytes] | OSError | ValueError"]
-T = TypeVar("T")
 
 
 class Reason(StrEnum):
@@ -66,8 +63,9 @@ class Stage(StrEnum):
 class Command:
     """One command of a run.
 
-    ``limit`` is the time until the ladder begins, ``graces`` the times after its first and its second SIGTERM. When the
-    last line of the event log holds one of ``quiet_markers``, the command gets no SIGTERM any more, only the time.
+    ``limit`` is the time until the ladder begins, which extending the run lengthens where the command is
+    ``extensible``; ``graces`` are the times after its first and its second SIGTERM. Once the event log holds an event
+    with one of ``quiet_markers`` as its key, the command gets no SIGTERM any more, only the time.
     """
 
     name: str
@@ -77,6 +75,7 @@ class Command:
     limit: timedelta
     graces: tuple[timedelta, timedelta]
     quiet_markers: tuple[str, ...] = ()
+    extensible: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,20 @@ class CommandEnd:
         return self.returncode is not None and self.returncode >= 0 and self.stage is not Stage.KILLED
 
 
+@dataclass
+class _Running:
+    """A command that a supervisor runs, with the limit that it has by now."""
+
+    directory: Path
+    child: subprocess.Popen[bytes]
+    command: Command
+
+    @property
+    def longest(self) -> timedelta:
+        """How long its supervisor may take by its own limits."""
+        return self.command.limit + sum(self.command.graces, timedelta())
+
+
 @dataclass(frozen=True)
 class _Pids:
     supervisor: ProcessIdentity
@@ -136,8 +149,10 @@ class Run:
         self.directory = directory.absolute()
         self._margin = margin
         self._lock_limit = lock_limit
-        self._supervisor: subprocess.Popen[bytes] | None = None
+        self._running: _Running | None = None
         self._is_hastened = False
+        self._extension = timedelta()
+        self._turn = asyncio.Lock()  # of who begins a command, tells one that it has more time, or removes all
 
     @classmethod
     def create(cls, runs_dir: Path, update_id: str) -> Self:
@@ -162,6 +177,11 @@ class Run:
     def update_id(self) -> str:
         return self.directory.name
 
+    @property
+    def extension(self) -> timedelta:
+        """By how much the run has been extended in all; whoever sets the limit of a command has to add it."""
+        return self._extension
+
     def next_directory(self, name: str) -> Path:
         """Return where the next command will run if it has this name; its argv may need the path. Blocking."""
         return self.directory / f"{len(self._command_directories()) + 1:02}-{name}"
@@ -181,25 +201,35 @@ class Run:
     async def execute(self, command: Command, lock: StackLock) -> CommandEnd:
         """Run a command under the stack's lock, which must be held, and return how it ended; one at a time.
 
+        Its limit holds the run's extension as it is at the moment of this call.
         A command that fails, or cannot be started, is an ending; OSError is raised where its directory cannot be made.
         Cancelling leaves the command running: it ends by itself, by its deadline or through ``end_leftover``. By the
         time the CancelledError comes out, it has been started and has a copy of the lock, or it never will be.
         """
-        # To the end even if we are cancelled: the thread uses a descriptor which our caller would close by then.
-        directory, started = await _to_the_end(self._begin(command, lock))
-        if isinstance(started, Exception):
-            return _never_began(directory, started)
-        return await self._wait(directory, started, command, lock)
+        known = self.extension
+        async with self._turn:
+            if command.extensible:
+                command = replace(command, limit=command.limit + self.extension - known)
+            # To the end even if we are cancelled: the thread uses a descriptor which our caller would close by then.
+            begun = await to_the_end(self._begin(command, lock))
+        return await self._wait(begun, lock) if isinstance(begun, _Running) else begun
 
     def hasten(self) -> None:
-        """Have the running command's next step towards its end taken now.
+        """Have the running command's next step towards its end taken now; each call is one step further.
 
         Once hastened, a run stays so: a command that begins later gets its first SIGTERM at once, so that nobody has
         to know whether one was just running when they asked.
         """
         self._is_hastened = True
-        if self._supervisor is not None:
-            self._supervisor.send_signal(signal.SIGTERM)
+        if self._running is not None:
+            self._running.child.send_signal(supervisor.ASK)
+
+    async def extend(self, by: timedelta) -> None:
+        """Give the run more time: the running command, where it may be extended, and through ``extension`` later ones.
+
+        It helps no command whose ladder has begun. OSError where it cannot be written down; then nothing has changed.
+        """
+        await to_the_end(self._extend(by))
 
     async def end_leftover(self, lock: StackLock, graces: tuple[timedelta, timedelta]) -> bool:
         """End what still lives of a run that nobody waits for any more, gracefully, and take the stack's lock.
@@ -214,14 +244,15 @@ class Run:
             if pids is not None:
                 await self._end_recorded(directory, pids, lock, graces)
         is_free = await _acquire(lock, self._lock_limit)
-        if is_free and self._supervisor is not None:
-            await _reap(self._supervisor)
-            self._supervisor = None
+        if is_free and self._running is not None:
+            await _reap(self._running.child)
+            self._running = None
         return is_free
 
     async def remove(self) -> None:
         """Delete the directory with all that is in it; nothing happens when it is gone, or half gone, already."""
-        await asyncio.to_thread(_remove, self.directory)
+        async with self._turn:
+            await asyncio.to_thread(_remove, self.directory)
 
     def _command_directories(self) -> list[Path]:
         if not self.directory.is_dir():
@@ -231,39 +262,58 @@ class Run:
     def _unfinished(self) -> list[Path]:
         return [directory for directory in self._command_directories() if _read_end(directory) is None]
 
-    async def _begin(self, command: Command, lock: StackLock) -> _Started:
-        directory, started = await asyncio.to_thread(self._start, command, lock)
-        if isinstance(started, subprocess.Popen):
-            self._supervisor = started
+    async def _begin(self, command: Command, lock: StackLock) -> _Running | CommandEnd:
+        begun = await asyncio.to_thread(self._start, command, lock)
+        if isinstance(begun, _Running):
+            self._running = begun
             if self._is_hastened:
                 self.hasten()
-        return directory, started
+        return begun
 
-    def _start(self, command: Command, lock: StackLock) -> _Started:
-        """In a thread: make the command's directory and start its supervisor, or return why that was refused."""
+    def _start(self, command: Command, lock: StackLock) -> _Running | CommandEnd:
+        """In a thread: make the command's directory and start its supervisor; where that was refused, it has ended."""
         directory = self.next_directory(command.name)
         directory.mkdir(mode=0o700)
         _write_spec(directory, command)
         try:
-            return directory, _spawn(directory, command.environment, lock)
+            child = _spawn(directory, command.environment, lock)
         except (OSError, ValueError) as refusal:
-            return directory, refusal
+            return _never_began(directory, refusal)
+        return _Running(directory, child, command)
 
-    async def _wait(
-        self, directory: Path, child: subprocess.Popen[bytes], command: Command, lock: StackLock
-    ) -> CommandEnd:
+    async def _extend(self, by: timedelta) -> None:
+        async with self._turn:
+            running = self._running
+            if running is not None and running.command.extensible:
+                longer = replace(running.command, limit=running.command.limit + by)
+                limit = {"limit": longer.limit.total_seconds()}
+                await asyncio.to_thread(supervisor.write_whole, running.directory / "limit.json", limit)
+                running.command = longer
+                running.child.send_signal(signal.SIGHUP)
+            self._extension += by
+
+    async def _wait(self, running: _Running, lock: StackLock) -> CommandEnd:
+        directory, child = running.directory, running.child
         identity = process.identify(child.pid) if child.poll() is None else None
-        limit = command.limit + sum(command.graces, timedelta()) + self._margin
-        if identity is not None and not await process.wait_until_gone(identity, limit):
+        if identity is not None and not await self._ends_in_time(identity, running):
             child.kill()
             await process.wait_until_gone(identity, process.KILL_LIMIT)
         child.poll()  # reaps it
-        self._supervisor = None
+        self._running = None
         if end := await asyncio.to_thread(_read_end, directory):
             return end
         if pids := await asyncio.to_thread(_read_pids, directory):
-            await self._end_recorded(directory, pids, lock, command.graces)
+            await self._end_recorded(directory, pids, lock, running.command.graces)
         return _unknown_end(directory)
+
+    async def _ends_in_time(self, identity: ProcessIdentity, running: _Running) -> bool:
+        """Wait for a supervisor's end; False once it is stuck. Its time may be extended while we wait."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while (left := running.longest + self._margin - timedelta(seconds=loop.time() - began)) > timedelta():
+            if await process.wait_until_gone(identity, left):
+                return True
+        return False
 
     async def _end_recorded(
         self, directory: Path, pids: _Pids, lock: StackLock, graces: tuple[timedelta, timedelta]
@@ -279,22 +329,6 @@ class Run:
         await _sweep_session(pids.supervisor.pid, (self.directory.resolve(), lock.path.resolve()))
 
 
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Await work that must not be left half done; a cancellation that comes meanwhile is raised afterwards."""
-    task = asyncio.create_task(work, name="to-the-end")
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        if not task.cancelled():
-            task.exception()  # looked at, so that it is not reported as lost; the cancellation is what counts
-        raise cancelled
-    return task.result()
-
-
 def _write_spec(directory: Path, command: Command) -> None:
     """Write what the supervisor needs to know; not the environment, which holds secrets and is handed over directly."""
     spec = {
@@ -304,7 +338,8 @@ def _write_spec(directory: Path, command: Command) -> None:
         "graces": [grace.total_seconds() for grace in command.graces],
         "quiet_markers": list(command.quiet_markers),
     }
-    supervisor.write_durably(directory / "spec.json", spec)
+    # Not durably: after a power failure nothing lives that it would be read for.
+    supervisor.write_whole(directory / "spec.json", spec)
 
 
 def _spawn(directory: Path, environment: Mapping[str, str], lock: StackLock) -> subprocess.Popen[bytes]:
@@ -314,7 +349,7 @@ def _spawn(directory: Path, environment: Mapping[str, str], lock: StackLock) -> 
     to outlive us. Its signals are held back until it has its handlers: a SIGTERM sent while Python still starts would
     end it. They are held back for this thread, from which the child inherits it, so nobody else notices.
     """
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.HEEDED)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         with open(os.open(directory / "supervisor.log", flags, 0o600), "wb") as log:
@@ -396,6 +431,12 @@ def _read_pids(directory: Path) -> _Pids | None:
     )
 
 
+def supervisor_of(directory: Path) -> ProcessIdentity | None:
+    """Return who supervises the command in this directory; None as long as nobody is written down. Blocking."""
+    pids = _read_pids(directory)
+    return pids.supervisor if pids else None
+
+
 async def _recorded(directory: Path, lock: StackLock) -> _Pids | None:
     """Return who runs in a directory; where nobody is written down yet, wait as long as somebody holds the lock."""
     deadline = asyncio.get_running_loop().time() + RECORD_LIMIT.total_seconds()
@@ -411,7 +452,7 @@ async def _recorded(directory: Path, lock: StackLock) -> _Pids | None:
 async def _acquire(lock: StackLock, limit: timedelta) -> bool:
     """Take the lock as soon as it is free, trying at least once; True also when we hold it already."""
     deadline = asyncio.get_running_loop().time() + limit.total_seconds()
-    while not lock.held and not await _to_the_end(asyncio.to_thread(lock.try_acquire)):
+    while not lock.held and not await to_the_end(asyncio.to_thread(lock.try_acquire)):
         if asyncio.get_running_loop().time() > deadline:
             return False
         await asyncio.sleep(POLL)

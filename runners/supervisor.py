@@ -3,12 +3,19 @@
 Started as ``python -IS supervisor.py DIRECTORY``, in a session of its own, with exactly the command's environment.
 Standard library only: it must start fast, stay small and depend on nothing that could be replaced while it runs.
 
-In DIRECTORY it reads ``spec.json``; ``stdout`` and ``stderr`` are the command's output; the command may write
-``events``; ``pids.json`` is there before the command begins, ``exit.json`` after it and all it left have ended:
+In DIRECTORY it reads ``spec.json``, and at a SIGHUP ``limit.json`` (``limit``: seconds from the command's start to its
+deadline); ``stdout`` and ``stderr`` are the command's output; the command may write ``events``. It writes ``pids.json``
+before the command begins, and with each step of the ladder ``stage.json``:
+
+    stage       "interrupted", "terminated" or "killed"
+    reason      why it is to end: "deadline", or "asked" (a SIGTERM or an ASK came here)
+    at          when the step was taken, and ``next_at``, when the next one will be (null: never), seconds since 1970
+
+After the command and all it left have ended it writes ``exit.json``:
 
     returncode  exit status, negative for a signal; null if the command never began or its end is unknown
-    reason      why it was to end: "deadline", "asked" (a SIGTERM came here) or null
-    stage       the last step of the ladder that reached it: "none", "interrupted", "terminated", "killed"
+    reason      why it was to end, as above, or null
+    stage       the last step of the ladder that reached it, as above, or "none"
     swept       how many processes that it left behind were ended
     error       a sentence, if something went wrong here, and ``errno``, where there is one
 """
@@ -23,14 +30,18 @@ import select
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
 
-HEEDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+TYPE_CHECKING = False  # as in typing, whose import would take 2 ms of our start
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
+
+ASK = signal.SIGRTMIN  # asks for the next step now, as a SIGTERM does; but of these the kernel keeps each
+HEEDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, ASK)
 LADDER = ((signal.SIGTERM, "interrupted"), (signal.SIGTERM, "terminated"), (signal.SIGKILL, "killed"))
+STEP_PAUSE = 0.25  # seconds between steps at least: of two SIGTERMs at once a process sees one; Pulumi needs 0.5 ms
 KILL_LIMIT = 10.0  # seconds for a command to be gone after SIGKILL; longer only where the kernel holds it
 SWEEP_LIMIT = 10.0  # seconds for everything that it left behind
 WRITE_ATTEMPTS = 50
@@ -47,7 +58,7 @@ def main(directory: Path) -> int:
         end |= run(directory)
     except Exception as error:
         # A boundary: whatever happened, the sweep ends the command, and the record says that this was not its own end.
-        tell_trouble()
+        tell_trouble(error)
         end |= {"error": f"The supervisor broke off: {error}.", "errno": getattr(error, "errno", None)}
     end["swept"] = sweep()
     return 0 if write_stubbornly(directory / "exit.json", end) else 1
@@ -62,11 +73,11 @@ def run(directory: Path) -> dict[str, Any]:
         reserve.write(bytes(RESERVE))
     command, go, failure = fork_command(spec, directory)
     pidfd = os.pidfd_open(command)
-    write_durably(directory / "pids.json", identities(command))
+    write_whole(directory / "pids.json", identities(command), durably=True)
     # Only now, so that no command lives without a trace on disk; if we die before, it reads the pipe's end and leaves.
     os.write(go, b"g")
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
-    reason, stage = watch(pidfd, wake, spec, directory / "events")
+    reason, stage = watch(pidfd, wake, spec, directory)
     return {"reason": reason, "stage": stage} | ending(command, pidfd, failure)
 
 
@@ -163,66 +174,101 @@ def stat_fields(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
-def watch(pidfd: int, wake: int, spec: dict[str, Any], events: Path) -> tuple[str | None, str]:
+def watch(pidfd: int, wake: int, spec: dict[str, Any], directory: Path) -> tuple[str | None, str]:
     """Wait for the command's end, walking the ladder when it should end; return the reason and the last step taken.
 
     Signals go to the command itself, never to a group, in which we and the plugins may be.
     """
-    reason, stage, markers = None, "none", spec["quiet_markers"]
-    for (number, name), wait in zip(LADDER, (spec["limit"], *spec["graces"]), strict=True):
-        cause = next_cause(pidfd, wake, wait, events, markers if reason else ())
+    events, markers = directory / "events", spec["quiet_markers"]
+    reason, stage, began = None, "none", time.monotonic()
+    until = began + spec["limit"]
+    for (number, name), grace in zip(LADDER, (*spec["graces"], None), strict=True):
+        while (cause := next_cause(pidfd, wake, until, events, markers if reason else ())) == "extended":
+            if reason is None:  # else it is ending already
+                until = began + extended_limit(directory, until - began)
         if cause == "ended":
             break
         reason = reason or cause
+        wait = None if grace is None else max(grace, STEP_PAUSE)
+        until = time.monotonic() + (wait or 0)
         # An engine that is finishing would die of the SIGTERM and leave its lock; it gets the grace without the signal.
         if number == signal.SIGKILL or not is_finishing(events, markers):
             signal.pidfd_send_signal(pidfd, number)
             stage = name
+            tell_stage(directory, stage, reason, wait)
+            if has_ended(pidfd, STEP_PAUSE):
+                break
     return reason, stage
 
 
-def next_cause(pidfd: int, wake: int, wait: float, events: Path, markers: Sequence[str]) -> str:
-    """Wait for what comes first: the command "ended", we were "asked", or after ``wait`` seconds the "deadline".
+def next_cause(pidfd: int, wake: int, until: float, events: Path, markers: Sequence[str]) -> str:
+    """Wait for what comes first: the command "ended", we were "asked", its time was "extended", or the "deadline".
 
-    With ``markers``, asking does not hurry a command that is finishing: only time does.
+    With ``markers``, asking does not hurry a command that is finishing: only time does. ``until`` is monotonic.
     """
-    deadline = time.monotonic() + wait
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(wake, select.POLLIN)
     while True:
-        left = deadline - time.monotonic()
+        left = until - time.monotonic()
         ready = [descriptor for descriptor, _ in poll.poll(math.ceil(min(max(left, 0), 3600) * 1000))]
         if pidfd in ready:
             return "ended"
-        # One byte at a time, so that a further SIGTERM is kept for the step after this one.
-        if wake in ready and os.read(wake, 1) == bytes([signal.SIGTERM]) and not is_finishing(events, markers):
-            return "asked"
+        if wake in ready:
+            # One byte at a time, so that a further one is kept for the step after this one.
+            number = os.read(wake, 1)[0]
+            if number == signal.SIGHUP:
+                return "extended"
+            if number in (signal.SIGTERM, ASK) and not is_finishing(events, markers):
+                return "asked"
         if left <= 0:
             return "deadline"
 
 
+def extended_limit(directory: Path, limit: float) -> float:
+    """Return the limit that the service has written, or the one so far where it wrote none."""
+    with suppress(OSError, ValueError):
+        return float(json.loads((directory / "limit.json").read_bytes())["limit"])
+    return limit
+
+
 def is_finishing(events: Path, markers: Sequence[str]) -> bool:
-    """Tell whether the last whole line of the event log holds one of the markers; without a log it does not."""
+    """Tell whether the end of the event log holds an event with one of the markers as its key.
+
+    Not only in the last line: Pulumi may still say something after its summary, such as that a provider has crashed.
+    It writes the summary when nothing is in hand any more, also where a provider was deaf to the first SIGTERM.
+    """
     if not markers:
         return False
     try:
         with events.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - EVENTS_TAIL))
-            whole_lines = file.read(EVENTS_TAIL).rpartition(b"\n")[0]
+            lines = file.read(EVENTS_TAIL).split(b"\n")
     except OSError:
         return False
-    _, newline, last = whole_lines.rpartition(b"\n")
-    begins_here = bool(newline) or size <= EVENTS_TAIL
-    return begins_here and any(marker.encode() in last for marker in markers)
+    whole_lines = lines[1 if size > EVENTS_TAIL else 0 : -1]
+    return any(marker.encode() in event_key(line) for line in whole_lines for marker in markers)
+
+
+def event_key(line: bytes) -> bytes:
+    """Return what stands before the content of an event: within it, a marker is a word of the program's."""
+    return line.partition(b"{")[2].partition(b"{")[0]
+
+
+def tell_stage(directory: Path, stage: str, reason: str, wait: float | None) -> None:
+    """Let the service know of a step and when the next one comes; where the disk is full, it comes untold."""
+    now = time.time()
+    told = {"stage": stage, "reason": reason, "at": now, "next_at": None if wait is None else now + wait}
+    try:
+        write_whole(directory / "stage.json", told)
+    except OSError as error:
+        tell_trouble(error)
 
 
 def ending(command: int, pidfd: int, failure: int) -> dict[str, Any]:
     """Return how the command ended, after giving a killed one a moment to be gone."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    if not poll.poll(math.ceil(KILL_LIMIT * 1000)):
+    if not has_ended(pidfd, KILL_LIMIT):
         return {
             "error": "The command is not gone after SIGKILL; find out what the kernel keeps its process waiting for."
         }
@@ -231,6 +277,13 @@ def ending(command: int, pidfd: int, failure: int) -> dict[str, Any]:
     if why := os.read(failure, select.PIPE_BUF):
         return dict(json.loads(why))
     return {"returncode": os.waitstatus_to_exitcode(status)}
+
+
+def has_ended(pidfd: int, within: float) -> bool:
+    """Wait for a process to end; False when it still runs after so many seconds."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(math.ceil(within * 1000)))
 
 
 def sweep() -> int:
@@ -260,36 +313,38 @@ def children() -> list[int]:
     return found
 
 
-def write_durably(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that a reader, and a power failure, finds either all of it or nothing."""
+def write_whole(path: Path, content: dict[str, Any], *, durably: bool = False) -> None:
+    """Write JSON so that a reader finds either all of it or nothing; ``durably``: after a power failure, too."""
     draft = path.with_name(f"{path.name}.draft")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
+        if durably:
+            file.flush()
+            os.fsync(file.fileno())
     draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    if durably:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
-def tell_trouble() -> None:
+def tell_trouble(error: Exception) -> None:
     """Write the traceback to our log where that is possible: it is on the disk that may be full."""
-    with suppress(OSError):
-        traceback.print_exc()
+    # Not with the module traceback: it would take 2 ms of our start, and imported later it may have been replaced.
+    sys.excepthook(type(error), error, error.__traceback__)
 
 
 def write_stubbornly(path: Path, content: dict[str, Any], attempts: int = WRITE_ATTEMPTS) -> bool:
     """Write even where the disk is full for a while: without this record nobody learns how the command ended."""
     for _ in range(attempts):
         try:
-            write_durably(path, content)
-        except OSError:
+            write_whole(path, content, durably=True)
+        except OSError as error:
             with suppress(OSError):
                 path.with_name("reserve").unlink(missing_ok=True)  # now is the time for it
-            tell_trouble()
+            tell_trouble(error)
             time.sleep(WRITE_PAUSE)
         else:
             return True
@@ -297,4 +352,4 @@ def write_stubbornly(path: Path, content: dict[str, Any], attempts: int = WRITE_
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    os._exit(main(Path(sys.argv[1])))  # all is written; taking Python down in an orderly way would take 5 ms

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LIFETIME = 60.0  # seconds
@@ -20,6 +21,17 @@ LIFETIME = 60.0  # seconds
 def argv_of(name: str, *arguments: object) -> list[str]:
     """Return how the child of this name is started."""
     return [sys.executable, "-IS", __file__, name, *map(str, arguments)]
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Keep a process from running, so that all signals that it gets meanwhile meet in it."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def say(word: object) -> None:
@@ -141,6 +153,18 @@ def plugins(pids: str) -> None:
     live()
 
 
+def hog(mebibytes: str, sharers: str) -> None:
+    """Take memory, share it with so many forked children, and live on."""
+    memory = b"x" * (int(mebibytes) * 1024 * 1024)
+    for _ in range(int(sharers)):
+        if os.fork() == 0:
+            live()
+            os._exit(0)
+    say("ready")
+    live()
+    del memory
+
+
 CHILDREN: dict[str, Callable[..., None]] = {
     "describe": describe,
     "descriptors": descriptors,
@@ -149,6 +173,7 @@ CHILDREN: dict[str, Callable[..., None]] = {
     "deaf": deaf,
     "finishing": finishing,
     "family": family,
+    "hog": hog,
     "wait_for": wait_for,
     "scatter": scatter,
     "plugins": plugins,

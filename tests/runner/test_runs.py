@@ -22,8 +22,8 @@ from runners.process import ProcessIdentity
 from runners.runs import Command, CommandEnd, Reason, Run, Stage
 
 from . import service
-from .children import argv_of
-from .waiting import eventually, has_said
+from .children import argv_of, stopped
+from .waiting import LIMIT, eventually, has_said
 
 LONG = timedelta(seconds=30)
 SHORT = timedelta(seconds=0.3)
@@ -56,10 +56,11 @@ def command(
     graces: tuple[timedelta, timedelta] = (LONG, LONG),
     environment: Mapping[str, str] | None = None,
     quiet_markers: tuple[str, ...] = (),
+    extensible: bool = True,
 ) -> Command:
     """Return a command named "up" that is one of the children."""
     return Command(
-        "up", argv_of(name, *arguments), Path("/"), environment or {}, limit, graces, quiet_markers=quiet_markers
+        "up", argv_of(name, *arguments), Path("/"), environment or {}, limit, graces, quiet_markers, extensible
     )
 
 
@@ -243,6 +244,19 @@ class TestHasten:
 
         assert (end.returncode, end.reason, end.stage) == (8, Reason.ASKED, Stage.TERMINATED)
 
+    async def test_calls_in_a_row_are_as_many_steps(self, run: Run, lock: StackLock) -> None:
+        """Twice at once is two SIGTERMs, even if both wait for the supervisor, and the command hears both."""
+        executing = asyncio.create_task(run.execute(command("deaf", 1), lock))
+        await has_said(output_of(run), "ready")
+        with stopped(_supervisor_pid(run)):
+            run.hasten()
+            run.hasten()
+
+        async with asyncio.timeout(LIMIT):
+            end = await executing
+
+        assert (end.returncode, end.reason, end.stage) == (8, Reason.ASKED, Stage.TERMINATED)
+
     async def test_a_call_before_the_supervisor_runs_is_not_lost(self, run: Run, lock: StackLock) -> None:
         """Asked while the command is only being started, it is interrupted as soon as it runs."""
         executing = asyncio.create_task(run.execute(command("polite"), lock))
@@ -274,6 +288,84 @@ class TestHasten:
         end = await run.execute(command("polite"), lock)
 
         assert (end.reason, end.stage) == (Reason.ASKED, Stage.INTERRUPTED)
+
+
+class TestExtend:
+    @pytest.mark.parametrize("is_starting", [True, False])
+    async def test_a_command_outlives_its_first_limit(self, tmp_path: Path, lock: StackLock, is_starting: bool) -> None:
+        """Whether it runs or is only being started, it has the new time, and its supervisor does not count as stuck."""
+        run = Run(Run.create(tmp_path / "runs", "extended").directory, margin=SHORT)
+        go, limit = run.directory / "go", timedelta(seconds=3)
+        what = command("wait_for", go, limit=limit, graces=(timedelta(), timedelta()))
+        executing = asyncio.create_task(run.execute(what, lock))
+        if is_starting:
+            await asyncio.sleep(0)  # execute has begun, and its thread has not answered
+        else:
+            await has_said(output_of(run), "ready")
+        begun = time.monotonic()
+        await run.extend(LONG)
+        first_end = begun + (limit + 2 * SHORT).total_seconds()
+        await eventually(lambda: time.monotonic() > first_end)
+        go.touch()
+
+        end = await executing
+
+        assert (end.returncode, end.reason, end.stage) == (0, None, Stage.NONE)
+        assert run.extension == LONG
+
+    async def test_a_command_that_may_not_be_extended_keeps_its_limit(self, run: Run, lock: StackLock) -> None:
+        """The time is for those that come later."""
+        executing = asyncio.create_task(run.execute(command("polite", limit=SHORT, extensible=False), lock))
+        await asyncio.sleep(0)  # execute has begun, and its thread has not answered
+        await run.extend(LONG)
+
+        async with asyncio.timeout(LIMIT):
+            assert (await executing).reason is Reason.DEADLINE
+        assert run.extension == LONG
+
+    async def test_an_extension_that_cannot_be_written_changes_nothing(self, run: Run, lock: StackLock) -> None:
+        """It is told, and may be asked for again."""
+        executing = asyncio.create_task(run.execute(command("polite"), lock))
+        await has_said(output_of(run), "ready")
+        obstacle = run.directory / "01-up" / "limit.json.draft"
+        obstacle.mkdir()
+        with pytest.raises(IsADirectoryError):
+            await run.extend(LONG)
+
+        assert run.extension == timedelta()
+        obstacle.rmdir()
+        await run.extend(LONG)
+        assert run.extension == LONG
+        run.hasten()
+        assert (await executing).stage is Stage.INTERRUPTED
+
+    @pytest.mark.parametrize(("extensible", "reason"), [(True, None), (False, Reason.DEADLINE)])
+    async def test_an_extension_between_two_commands_reaches_the_second(
+        self, run: Run, lock: StackLock, extensible: bool, reason: Reason | None
+    ) -> None:
+        """Asked while the first one ran, written after it has ended: the second was not told by its caller."""
+        first, second = run.directory / "first", run.directory / "second"
+        executing = asyncio.create_task(run.execute(command("wait_for", first), lock))
+        await has_said(output_of(run), "ready")
+        slow_disk = run.directory / "01-up" / "limit.json.draft"
+        os.mkfifo(slow_disk)  # whoever writes to it waits for a reader
+        extending = asyncio.create_task(run.extend(LONG))
+        first.touch()
+        await executing
+        what = command("wait_for", second, limit=timedelta(), extensible=extensible)
+        executing = asyncio.create_task(run.execute(what, lock))
+        await asyncio.sleep(0)  # execute has begun
+        with slow_disk.open("rb"):
+            await extending
+        second.touch()
+
+        assert (await executing).reason is reason
+
+    async def test_extensions_add_up(self, run: Run) -> None:
+        """Without a command they are for those that come."""
+        await asyncio.gather(run.extend(LONG), run.extend(SHORT))
+
+        assert run.extension == LONG + SHORT
 
 
 class TestCancelling:

@@ -17,7 +17,7 @@ import pytest
 
 from runners import process, supervisor
 
-from .children import argv_of
+from .children import argv_of, stopped
 from .waiting import eventually, has_said
 
 LONG = 30.0  # seconds; no test that passes waits for it
@@ -63,9 +63,19 @@ class Supervised:
     def stdout(self) -> Path:
         return self.directory / "stdout"
 
-    def ask(self) -> None:
+    def ask(self, number: signal.Signals = signal.SIGTERM) -> None:
         assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(number)
+
+    def extend(self, limit: float) -> None:
+        """Give the command this limit from its start on, as the service does."""
+        supervisor.write_whole(self.directory / "limit.json", {"limit": limit})
+        self.ask(signal.SIGHUP)
+
+    def stage(self) -> dict[str, Any]:
+        """Return what is told of the last step; nothing before the first."""
+        file = self.directory / "stage.json"
+        return dict(json.loads(file.read_text())) if file.exists() else {}
 
     def pid_of(self, who: str) -> int:
         return int(json.loads((self.directory / "pids.json").read_text())[who]["pid"])
@@ -123,9 +133,8 @@ class TestEnding:
         """What a terminal sends to a service and its children ends neither supervisor nor command."""
         supervised.start(argv_of("wait_for", tmp_path / "go"))
         await has_said(supervised.stdout, "ready")
-        assert supervised.process is not None
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-            supervised.process.send_signal(number)
+            supervised.ask(number)
         (tmp_path / "go").touch()
 
         end = await supervised.end()
@@ -321,6 +330,19 @@ class TestLadder:
 
         assert (end["returncode"], end["stage"]) == (-9, "killed")
 
+    async def test_requests_that_come_together_are_as_many_steps(self, supervised: Supervised) -> None:
+        """None of them is lost on the way, and the command hears each SIGTERM, which it would not if they met in it."""
+        supervised.start(argv_of("deaf", 9))
+        await has_said(supervised.stdout, "ready")
+        with stopped(supervised.pid_of("supervisor")):
+            for _ in range(3):
+                supervised.ask(supervisor.ASK)
+
+        end = await supervised.end()
+
+        assert (end["returncode"], end["reason"], end["stage"]) == (-9, "asked", "killed")
+        assert supervised.stdout.read_text().count("SIGTERM") == 2
+
     async def test_only_the_command_is_signalled(self, supervised: Supervised, tmp_path: Path) -> None:
         """Its children hear nothing of the SIGTERM, not even in the same process group: it stops them itself."""
         supervised.start(argv_of("family", tmp_path / "go"))
@@ -334,16 +356,90 @@ class TestLadder:
         assert (end["returncode"], end["stage"]) == (0, "interrupted")
         assert "the child heard 0" in supervised.stdout.read_text()
 
-    async def test_a_request_while_python_starts_is_kept(self, supervised: Supervised) -> None:
-        """SIGTERM that arrives before the handlers are there counts, since the service starts us with it blocked."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        supervised.start(argv_of("polite"))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        supervised.ask()
+    @pytest.mark.parametrize("number", [signal.SIGTERM, supervisor.ASK])
+    async def test_a_request_while_python_starts_is_kept(self, supervised: Supervised, number: signal.Signals) -> None:
+        """One that arrives before the handlers are there counts, since the service starts us with it blocked."""
+        with blocked(number):
+            supervised.start(argv_of("polite"))
+        supervised.ask(number)
 
         end = await supervised.end()
 
         assert (end["reason"], end["stage"]) == ("asked", "interrupted")
+
+
+class TestStage:
+    """The service is told of each step as it is taken, so that it can show how far the end has come."""
+
+    async def test_each_step_is_told_with_the_time_of_the_next(self, supervised: Supervised) -> None:
+        """The grace after it says when the next one comes; after the last none does."""
+        graces = (LONG, 2 * LONG)
+        supervised.start(argv_of("deaf", 9), graces=graces)
+        await has_said(supervised.stdout, "ready")
+        before = time.time()
+        told = []
+        for stage in ("interrupted", "terminated", "killed"):
+            supervised.ask()
+            await eventually(lambda stage=stage: supervised.stage().get("stage") == stage)  # type: ignore[misc]
+            told.append(supervised.stage())
+        await supervised.end()
+
+        assert {stage["reason"] for stage in told} == {"asked"}
+        moments = [before, *(stage["at"] for stage in told), time.time()]
+        assert moments == sorted(moments)
+        waits = [stage["next_at"] and stage["next_at"] - stage["at"] for stage in told]
+        assert waits == [pytest.approx(graces[0]), pytest.approx(graces[1]), None]
+
+    async def test_a_deadline_is_told_as_such(self, supervised: Supervised) -> None:
+        """Nobody asked for it."""
+        supervised.start(argv_of("polite"), limit=SHORT)
+        await supervised.end()
+
+        assert (supervised.stage()["stage"], supervised.stage()["reason"]) == ("interrupted", "deadline")
+
+    async def test_a_command_that_ends_by_itself_has_no_stage(self, supervised: Supervised) -> None:
+        """There was no step."""
+        supervised.start(argv_of("leave", 0))
+        await supervised.end()
+
+        assert not supervised.stage()
+
+    async def test_a_step_that_cannot_be_told_is_taken(self, supervised: Supervised) -> None:
+        """Where the disk does not take the news the ladder goes on as before."""
+        (supervised.directory / "stage.json.draft").mkdir()
+        supervised.start(argv_of("deaf", 9), graces=(SHORT, SHORT))
+        await has_said(supervised.stdout, "ready")
+        supervised.ask()
+
+        end = await supervised.end()
+
+        assert (end["returncode"], end["stage"]) == (-9, "killed")
+        assert not supervised.stage()
+        assert (supervised.directory / "supervisor.log").read_text().count("IsADirectoryError") == 3
+
+
+class TestExtension:
+    async def test_the_limit_is_read_anew(self, supervised: Supervised) -> None:
+        """It counts from the command's start: one that has passed already is the deadline at once."""
+        supervised.start(argv_of("polite"))
+        await has_said(supervised.stdout, "ready")
+        supervised.extend(0.0)
+
+        end = await supervised.end()
+
+        assert (end["returncode"], end["reason"], end["stage"]) == (1, "deadline", "interrupted")
+
+    async def test_an_extension_while_python_starts_is_kept(self, supervised: Supervised, tmp_path: Path) -> None:
+        """Even a command without any time at first has the new time, since the signal waits for the handlers."""
+        with blocked(signal.SIGHUP):
+            supervised.start(argv_of("wait_for", tmp_path / "go"), limit=0.0)
+        supervised.extend(LONG)
+        await has_said(supervised.stdout, "ready")
+        (tmp_path / "go").touch()
+
+        end = await supervised.end()
+
+        assert (end["returncode"], end["reason"], end["stage"]) == (0, None, "none")
 
 
 class TestFinishing:
@@ -362,6 +458,7 @@ class TestFinishing:
 
         assert (end["returncode"], end["reason"], end["stage"]) == (0, "asked", "none")
         assert "SIGTERM" not in supervised.stdout.read_text()
+        assert not supervised.stage()
 
     async def test_asking_again_does_not_kill_while_finishing(self, supervised: Supervised, tmp_path: Path) -> None:
         """Three requests would kill any other command; this one has the time of both graces."""
@@ -369,9 +466,8 @@ class TestFinishing:
         supervised.start(argv_of("finishing", events, tmp_path / "go"), quiet_markers=['"summaryEvent"'])
         await has_said(supervised.stdout, "ready")
         for _ in range(5):
-            supervised.ask()
-            # Signals that arrive together are one, so each needs its moment; the supervisor then waits again.
-            await eventually(lambda: _is_waiting(supervised.pid_of("supervisor")))
+            supervised.ask(supervisor.ASK)
+        await eventually(lambda: _is_waiting(supervised.pid_of("supervisor")))
         (tmp_path / "go").touch()
 
         assert (await supervised.end())["returncode"] == 0
@@ -398,18 +494,25 @@ class TestFinishing:
         ("log", "expected"),
         [
             (b'{"summaryEvent":{}}\n', True),
+            (b'{"sequence":16,"timestamp":1795652696,"summaryEvent":{"result":"failed"}}\n', True),
             (b'{"resourcePreEvent":{}}\n{"cancelEvent":{}}\n', True),
-            (b'{"summaryEvent":{}}\n{"resourcePreEvent":{}}\n', False),
+            (b'{"summaryEvent":{}}\n{"diagnosticEvent":{}}\n{"resOutputsEvent":{}}\n', True),
+            (b'{"summaryEvent":{}}\n' + b'{"diagnosticEvent":{}}\n' * 2_000, True),
             (b'{"cancelEvent":{}}\n{"half":', True),
             (b'{"resourcePreEvent":{}}\n{"cancelEvent":{}}', False),
             (b'{"resourcePreEvent":{}}\n' * 10_000 + b'{"cancelEvent":{}}\n', True),
-            (b'{"message":"' + b"x" * supervisor.EVENTS_TAIL + b' "cancelEvent""}\n', False),
+            (b'{"message":"' + b"x" * supervisor.EVENTS_TAIL + b'{"cancelEvent":{}}\n', False),
             (b'{"message":"\\"cancelEvent\\""}\n', False),
+            (
+                b'{"sequence":2,"resourcePreEvent":{"metadata":{"new":{"inputs":{"summaryEvent":"cancelEvent"}}}}}\n',
+                False,
+            ),
+            (b"summaryEvent\n\n{}\n", False),
             (b"", False),
         ],
     )
-    def test_the_last_whole_line_decides(self, tmp_path: Path, log: bytes, expected: bool) -> None:
-        """Half a line says nothing yet, an earlier one nothing any more, and quoted text is not a marker."""
+    def test_an_event_near_the_end_decides(self, tmp_path: Path, log: bytes, expected: bool) -> None:
+        """Half a line says nothing yet, a later one takes nothing back, and a program's own words are no event."""
         (tmp_path / "events").write_bytes(log)
 
         assert supervisor.is_finishing(tmp_path / "events", ['"summaryEvent"', '"cancelEvent"']) is expected
@@ -420,6 +523,16 @@ class TestFinishing:
 
         assert not supervisor.is_finishing(tmp_path / "missing", ["cancelEvent"])
         assert not supervisor.is_finishing(tmp_path / "events", [])
+
+
+@contextlib.contextmanager
+def blocked(number: signal.Signals) -> Iterator[None]:
+    """Block a signal here, and so in a child that is started meanwhile, as the service does."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
 
 def _is_waiting(pid: int) -> bool:
@@ -458,20 +571,52 @@ class TestSweep:
 class TestInProcess:
     """The supervisor's parts in this process, with a descriptor in place of its own signals."""
 
-    def test_signals_that_arrive_together_are_counted(self, tmp_path: Path) -> None:
-        """Three requests at once are three steps: the last one kills."""
-        spec = {"limit": LONG, "graces": [LONG, LONG], "quiet_markers": []}
+    def watch_deaf(
+        self, directory: Path, limit: float, graces: tuple[float, float], *numbers: int
+    ) -> tuple[str, float]:
+        """Watch a child that only SIGKILL ends, once these signals have come; return the reason and the seconds."""
+        spec = {"limit": limit, "graces": graces, "quiet_markers": []}
         readable, writable = os.pipe()
         with subprocess.Popen(argv_of("deaf", 9), stdout=subprocess.PIPE) as child:
             assert child.stdout is not None
             child.stdout.readline()
-            os.write(writable, bytes([signal.SIGHUP, *[signal.SIGTERM] * 3]))
+            os.write(writable, bytes(numbers))
             pidfd = os.pidfd_open(child.pid)
-
-            assert supervisor.watch(pidfd, readable, spec, tmp_path / "events") == ("asked", "killed")
-
+            started = time.monotonic()
+            reason, stage = supervisor.watch(pidfd, readable, spec, directory)
         for descriptor in (readable, writable, pidfd):
             os.close(descriptor)
+        assert reason is not None
+        assert (child.returncode, stage) == (-signal.SIGKILL, "killed")
+        return reason, time.monotonic() - started
+
+    def test_signals_that_arrive_together_are_counted(self, tmp_path: Path) -> None:
+        """Three requests at once are three steps: the last one kills."""
+        numbers = (signal.SIGHUP, signal.SIGTERM, supervisor.ASK, signal.SIGTERM)
+
+        reason, seconds = self.watch_deaf(tmp_path, LONG, (LONG, LONG), *numbers)
+
+        assert reason == "asked"
+        assert 2 * supervisor.STEP_PAUSE <= seconds < LONG
+
+    def test_an_extension_at_the_deadline_counts(self, tmp_path: Path) -> None:
+        """As long as no step was taken there is time to be had."""
+        supervisor.write_whole(tmp_path / "limit.json", {"limit": LONG})
+
+        assert self.watch_deaf(tmp_path, 0, (0, 0), signal.SIGHUP, signal.SIGTERM)[0] == "asked"
+
+    def test_a_sighup_without_a_new_limit_changes_nothing(self, tmp_path: Path) -> None:
+        """The deadline stays where it was."""
+        assert self.watch_deaf(tmp_path, 0, (0, 0), signal.SIGHUP, signal.SIGHUP)[0] == "deadline"
+
+    def test_an_extension_after_the_first_step_changes_nothing(self, tmp_path: Path) -> None:
+        """The graces are what they were, and the reason stays."""
+        supervisor.write_whole(tmp_path / "limit.json", {"limit": 10 * LONG})
+
+        reason, seconds = self.watch_deaf(tmp_path, LONG, (0, 0), signal.SIGTERM, signal.SIGHUP)
+
+        assert reason == "asked"
+        assert seconds < LONG
 
     def test_an_ended_command_is_not_signalled_at_its_deadline(self, tmp_path: Path) -> None:
         """A command that ends as its time runs out has ended by itself."""
@@ -481,7 +626,7 @@ class TestInProcess:
             pidfd = os.pidfd_open(child.pid)
             os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
-            assert supervisor.watch(pidfd, readable, spec, tmp_path / "events") == (None, "none")
+            assert supervisor.watch(pidfd, readable, spec, tmp_path) == (None, "none")
 
         for descriptor in (readable, writable, pidfd):
             os.close(descriptor)
