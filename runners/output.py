@@ -13,10 +13,8 @@ _ESCAPES = re.compile(
     r"|\x1b[PX^_][^\x1b\n]*(?:\x1b\\)?"  # strings for the terminal
     r"|\x1b[ -/]*[0-~]?"  # everything else, and an escape that was cut off
 )
-
-
-#: How much before the tail is looked at, for secrets that the cut goes through: the longest variable of Linux.
-LEAD_BYTES = 128 * 1024
+#: The longest secret is the longest variable of Linux. So much beyond a cut is looked at, for one that lies across it.
+SECRET_LIMIT = 128 * 1024
 
 
 def read_tail(path: Path, limit_bytes: int, hide: Callable[[str], str] | None = None) -> tuple[str, bool]:
@@ -26,7 +24,7 @@ def read_tail(path: Path, limit_bytes: int, hide: Callable[[str], str] | None = 
     character is cut in half, bytes that are not UTF-8 are replaced, and escape sequences and NULs are left out, so that
     the text can be stored and shown anywhere. A file that is missing is empty.
     """
-    lead_bytes = LEAD_BYTES if hide else 0
+    lead_bytes = SECRET_LIMIT if hide else 0
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -56,4 +54,14 @@ def _text(content: bytes, is_cut: bool) -> str:
         # The rest of a character whose beginning was cut off has at most three bytes; more than that is not UTF-8.
         rest = next((index for index, byte in enumerate(content[:4]) if byte & 0xC0 != 0x80), len(content[:4]))
         content = content[rest:] if rest < 4 else content
-    return _ESCAPES.sub("", content.decode("utf-8", errors="replace")).replace("\0", "")
+    return as_text(content)
+
+
+def as_text(content: bytes) -> str:
+    """Whatever was printed, as text: what is not UTF-8 is replaced, escape sequences and NULs are left out."""
+    return clean(content.decode("utf-8", errors="replace"))
+
+
+def clean(text: str) -> str:
+    """The text without escape sequences and NULs. None of them goes over the end of a line."""
+    return _ESCAPES.sub("", text).replace("\0", "")

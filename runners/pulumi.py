@@ -62,6 +62,8 @@ class PulumiSettings:
         values |= {self.passphrase} if self.passphrase else set()
         if self.passphrase_file is not None and self.passphrase_file.is_file():
             values.add(self.passphrase_file.read_text().strip())
+        # Output is looked at line by line, so that each line of a secret has to be known by itself.
+        values |= {line.strip() for value in values for line in value.splitlines()}
         secrets = {value for value in values if len(value) >= _SHORTEST_SECRET}
         return frozenset(secrets.union(*map(_within_json, secrets)))
 

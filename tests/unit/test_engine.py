@@ -7,13 +7,27 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from graphql_api.domain.events import LINE_LIMIT as MESSAGE_LIMIT
+from graphql_api.domain.events import DiagnosticReported, Happening, ResourceChanged, Severity
+from graphql_api.domain.progress import ResourceOperation, ResourceProgress, ResourceState
 from graphql_api.domain.records import StackOutput
-from runners.engine import ERROR_LENGTH, ERRORS_KEPT, LINE_LIMIT, OUTPUTS_LIMIT, EngineReport, read_report
+from runners.engine import (
+    ERROR_LENGTH,
+    ERRORS_KEPT,
+    LINE_LIMIT,
+    NAME_LENGTH,
+    OUTPUTS_LIMIT,
+    EngineReport,
+    LiveReport,
+    read_report,
+)
+from tests.builders import NOON, SECOND
 
 SECRET = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "ciphertext": "[secret]"}
 STACK_URN = "urn:pulumi:dev::shop::pulumi:pulumi:Stack::shop-dev"
@@ -338,3 +352,264 @@ def test_many_program_errors_are_kept_within_bounds(log: Path) -> None:
 
     assert report(log, *programs).program_errors == tuple(f"Error: {number}" for number in range(ERRORS_KEPT))
     assert report(log, *errors).program_errors == ()
+
+
+# --- what is told while the log grows
+
+PROVIDERS = "urn:pulumi:dev::shop::pulumi:providers:filetest::"
+FILE_URN = "urn:pulumi:dev::shop::filetest:index:File::one"
+IN_PROGRESS, DONE, FAILED = ResourceState.IN_PROGRESS, ResourceState.DONE, ResourceState.FAILED
+
+
+def as_it_is(text: str) -> str:
+    return text
+
+
+def hiding(text: str) -> str:
+    return text.replace("hunter2-long", "[secret]")
+
+
+def step(kind: str, op: str, urn: str = FILE_URN, outputs: dict[str, Any] | None = None) -> str:
+    return line(**{kind: resource(urn, outputs, op=op)})
+
+
+def begins(op: str, urn: str = FILE_URN) -> str:
+    return step("resourcePreEvent", op, urn)
+
+
+def ends(op: str, urn: str = FILE_URN) -> str:
+    return step("resOutputsEvent", op, urn)
+
+
+def fails(op: str, urn: str = FILE_URN) -> str:
+    return step("resOpFailedEvent", op, urn)
+
+
+def told(*lines: str, report: LiveReport | None = None) -> list[Happening]:
+    """What is told of these lines, of which one is read each second from noon on."""
+    report = report or LiveReport(as_it_is)
+    return [
+        happening
+        for number, text in enumerate(lines)
+        for happening in report.happenings(text.encode(), NOON + number * SECOND)
+    ]
+
+
+def steps(*lines: str) -> list[tuple[str, str, str]]:
+    """What is told of resources: name, operation and state of each."""
+    return [
+        (happening.resource.name, happening.resource.operation.value, happening.resource.state.value)
+        for happening in told(*lines)
+        if isinstance(happening, ResourceChanged)
+    ]
+
+
+def diagnostics(*lines: str, report: LiveReport | None = None) -> list[DiagnosticReported]:
+    return [one for one in told(*lines, report=report) if isinstance(one, DiagnosticReported)]
+
+
+@pytest.mark.parametrize(("end", "state"), [(ends, DONE), (fails, FAILED)])
+def test_an_operation_has_a_beginning_and_an_end(end: Any, state: ResourceState) -> None:
+    """Both are told when they are read, the end with the time of the beginning."""
+    begun = ResourceProgress(FILE_URN, "filetest:index:File", ResourceOperation.CREATE, IN_PROGRESS, NOON)
+    ended = ResourceProgress(FILE_URN, begun.type, begun.operation, state, NOON, NOON + 2 * SECOND)
+
+    assert told(begins("create"), PRELUDE, end("create")) == [ResourceChanged(begun), ResourceChanged(ended)]
+
+
+def test_a_replacement_is_three_operations() -> None:
+    """The resource is created, or deleted, first; that it is replaced is an operation without work of its own."""
+    created_first = [of(op) for op in ("create-replacement", "replace", "delete-replaced") for of in (begins, ends)]
+    deleted_first = [of(op) for op in ("delete-replaced", "replace", "create-replacement") for of in (begins, ends)]
+
+    assert steps(*created_first) == [
+        ("one", operation, state)
+        for operation in ("create-replacement", "replace", "delete-replaced")
+        for state in ("in_progress", "done")
+    ]
+    assert sorted(steps(*deleted_first)) == sorted(steps(*created_first))
+
+
+@pytest.mark.parametrize("operation", [one for one in ResourceOperation if one is not ResourceOperation.OTHER])
+def test_operations_have_the_engines_names(operation: ResourceOperation) -> None:
+    """Each is told as itself."""
+    assert steps(ends(operation.value)) == [("one", operation.value, "done")]
+
+
+@pytest.mark.parametrize("op", ["discard", "remove-pending-replace", "", "later"])
+def test_an_unknown_operation_is_another_one(op: str) -> None:
+    """Pulumi has more operations than anybody needs to tell apart, and adds to them."""
+    assert steps(begins(op), fails(op)) == [("one", "other", "in_progress"), ("one", "other", "failed")]
+
+
+@pytest.mark.parametrize(
+    "urn",
+    [STACK_URN, f"{PROVIDERS}default", f"{PROVIDERS}default_4_1_0", ""],
+    ids=["stack", "default", "version", "none"],
+)
+def test_what_no_program_asks_for_is_no_resource(urn: str) -> None:
+    """Default providers are Pulumi's own affair, and the stack is what all is about."""
+    kind = urn.split("::")[2] if urn else "a:b:C"
+    metadata = {"metadata": {"op": "create", "urn": urn, "type": kind}}
+
+    assert told(line(resourcePreEvent=metadata), line(resOutputsEvent=metadata), line(resOpFailedEvent=metadata)) == []
+
+
+@pytest.mark.parametrize(
+    "urn",
+    [
+        f"{PROVIDERS}mine",
+        f"{PROVIDERS}defaults",
+        "urn:pulumi:dev::shop::pulumi:pulumi:StackReference::x",
+        "urn:pulumi:dev::shop::a:b:C::default",
+    ],
+)
+def test_what_a_program_asks_for_is_a_resource(urn: str) -> None:
+    """A provider that the program names, another stack that it reads, whatever is called default."""
+    assert len(steps(begins("create", urn), ends("create", urn))) == 2
+
+
+def test_the_same_twice_is_told_once() -> None:
+    """An engine may tell the beginning, and the end, of one operation more than once."""
+    twice = [text for text in (begins("update"), ends("update")) for _ in range(2)]
+
+    assert steps(*twice) == [("one", "update", "in_progress"), ("one", "update", "done")]
+    assert steps(fails("update"), fails("update"), ends("update")) == [
+        ("one", "update", "failed"),
+        ("one", "update", "done"),
+    ]
+
+
+def test_the_same_again_is_told_again() -> None:
+    """Two old resources of one URN are deleted one after the other; what begins anew has an end to come."""
+    again = [begins("delete-replaced"), ends("delete-replaced")] * 2
+
+    assert [state for _, _, state in steps(*again)] == ["in_progress", "done"] * 2
+
+
+def test_what_a_refresh_finds_is_the_end_of_the_refresh() -> None:
+    """`pulumi refresh` ends it with the name of what has changed, `pulumi up --refresh` with its own."""
+    found = steps(begins("refresh"), ends("update"), begins("refresh"), ends("refresh"), begins("update"))
+
+    assert found == [
+        ("one", "refresh", "in_progress"),
+        ("one", "refresh", "done"),
+        ("one", "refresh", "in_progress"),
+        ("one", "refresh", "done"),
+        ("one", "update", "in_progress"),
+    ]
+
+
+def test_an_end_without_a_beginning_began_when_it_ended() -> None:
+    """What was not seen has no time."""
+    (happening,) = told(ends("create"))
+
+    assert isinstance(happening, ResourceChanged)
+    assert (happening.resource.started_at, happening.resource.ended_at) == (NOON, NOON)
+
+
+def test_whoever_goes_on_knows_when_an_operation_began() -> None:
+    """The end has the time of the beginning that somebody else has read, and the beginning is not told again."""
+    first = LiveReport(as_it_is)
+    told(begins("create"), begins("create", NOTE_URN), ends("create", NOTE_URN), report=first)
+    minute = timedelta(minutes=1)
+    assert first.in_progress == {(FILE_URN, ResourceOperation.CREATE): NOON}
+
+    second = LiveReport(as_it_is, {key: begun - minute for key, begun in first.in_progress.items()})
+    (happening,) = told(begins("create"), ends("create"), report=second)
+
+    assert isinstance(happening, ResourceChanged)
+    assert (happening.resource.started_at, happening.resource.ended_at) == (NOON - minute, NOON + SECOND)
+
+
+def test_warnings_and_errors_are_told() -> None:
+    """What is less grave stands on standard output already; a resource's name comes along."""
+    found = told(
+        diagnostic("debug", "Registering resource [one]\n"),
+        diagnostic("info", "a line\n\n"),
+        diagnostic("info#err", "Error: a line\n\n"),
+        diagnostic("warning", "a warning\nof two lines\n", FILE_URN),
+        diagnostic("error", "update failed\n"),
+        diagnostic("error", "\n"),
+        summary("failed"),
+        CANCEL,
+    )
+
+    assert found == [
+        DiagnosticReported(Severity.WARNING, "a warning\nof two lines", FILE_URN),
+        DiagnosticReported(Severity.ERROR, "update failed", None),
+    ]
+
+
+def test_a_message_can_be_shown_anywhere() -> None:
+    """No colours, no NULs, no more than a line may have, and that without half a character."""
+    (coloured,) = diagnostics(diagnostic("error", "\x1b[31m a\0 \x1b[1mb\x1b[0m\n"))
+    (long,) = diagnostics(diagnostic("warning", "é" * MESSAGE_LIMIT))
+
+    assert coloured.message == "a b"
+    assert long.message == "é" * (MESSAGE_LIMIT // 2)
+
+
+def test_no_secret_is_told() -> None:
+    """Neither in a message, nor in a name or a type."""
+    urn = "urn:pulumi:dev::shop::hunter2-long::hunter2-long"
+    found = told(
+        diagnostic("error", "x" * (MESSAGE_LIMIT - 5) + "hunter2-long", urn),
+        begins("create", urn),
+        report=LiveReport(hiding),
+    )
+
+    assert len(found) == 2
+    assert "hunter2" not in str(found)
+
+
+def test_names_are_told_within_bounds() -> None:
+    """A program may call its resources what it likes."""
+    (happening,) = told(begins("create", "urn:pulumi:dev::shop::" + "t" * 3000 + "::" + "n" * 3000))
+    (reported,) = diagnostics(diagnostic("error", "x", "u" * 3000))
+
+    assert isinstance(happening, ResourceChanged)
+    assert [len(text or "") for text in (happening.resource.urn, happening.resource.type, reported.urn)] == (
+        [NAME_LENGTH] * 3
+    )
+
+
+def test_the_stacks_outputs_are_told_as_they_come() -> None:
+    """None until there are any; a secret one has no value; what is told last is what they are."""
+    report = LiveReport(as_it_is)
+    told(*SUCCESS[:-3], report=report)
+    assert report.stack_outputs is None
+
+    told(*SUCCESS[-3:], report=report)
+    assert report.stack_outputs == (
+        StackOutput("count", 3),
+        StackOutput("message", "hi"),
+        StackOutput("nested", None, secret=True),
+        StackOutput("top", None, secret=True),
+    )
+
+    told(line(resOutputsEvent=resource(STACK_URN, {"large": "y" * OUTPUTS_LIMIT})), report=report)
+    assert report.stack_outputs == ()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "",
+        '{"resourcePreEvent"',
+        '{"resourcePreEvent":null}',
+        '{"resourcePreEvent":{}}',
+        '{"resourcePreEvent":{"metadata":"filetest:index:File"}}',
+        '{"resOutputsEvent":{"metadata":{"op":1}}}',
+        '{"diagnosticEvent":{"severity":"error","message":null}}',
+        '{"laterEvent":{"severity":"warning"}}',
+        diagnostic("info", begins("create")),
+        '{"resourcePreEvent":{"metadata":{"op":"create","urn":"u","type":"t"},"x":"' + "x" * LINE_LIMIT + '"}}',
+    ],
+)
+def test_garbage_tells_nothing(garbage: str) -> None:
+    """Neither a damaged line, nor the shape of a later Pulumi, nor a program's words, nor a line beyond all bounds."""
+    report = LiveReport(as_it_is)
+
+    assert told(garbage, report=report) == []
+    assert report.stack_outputs is None

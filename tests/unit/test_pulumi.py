@@ -299,15 +299,28 @@ def test_what_the_operator_passes_on_is_secret_whatever_its_name() -> None:
     assert settings(service, "*").secrets() == {"a long value"}
 
 
-def test_a_secret_of_several_lines_is_known_within_json() -> None:
-    """A program that prints its configuration as JSON writes the end of a line as two characters."""
-    key = "-----BEGIN-----\nä\n-----END-----"
+def test_a_secret_of_several_lines_is_known_within_json_and_line_by_line() -> None:
+    """A program that prints its configuration as JSON writes the end of a line as two characters.
+
+    Output is looked at by lines; a line too short to be a secret stands in ordinary words.
+    """
+    key = "-----BEGIN-----\nä\n        \r\n  -----END-----\r\n"
 
     assert settings({"GOOGLE_PRIVATE_KEY": key}).secrets() == {
         key,
-        "-----BEGIN-----\\nä\\n-----END-----",
-        "-----BEGIN-----\\n\\u00e4\\n-----END-----",
+        "-----BEGIN-----\\nä\\n        \\r\\n  -----END-----\\r\\n",
+        "-----BEGIN-----\\n\\u00e4\\n        \\r\\n  -----END-----\\r\\n",
+        "-----BEGIN-----",
+        "-----END-----",
     }
+
+
+def test_each_line_of_a_secret_is_known_within_json() -> None:
+    """A line of a secret that is itself JSON is printed with other quotes."""
+    secrets = settings({"GOOGLE_CREDENTIALS": '{\n  "private_key": "x"\n}'}).secrets()
+
+    assert {'"private_key": "x"', '\\"private_key\\": \\"x\\"'} <= secrets
+    assert min(map(len, secrets)) >= 8
 
 
 def test_a_passphrase_without_a_file_is_a_secret() -> None:
