@@ -1,21 +1,37 @@
 """How one operation travels: from a queued stack update to a recorded outcome.
 
-``worker``      takes the next queued update, claims its stack, runs it and records the outcome
+Taking it up:
+``worker``      takes the next queued update, claims its stack, and sees to it until it is recorded
+``requests``    brings what others ask, such as cancelling, to the worker
 ``lease``       keeps the claim alive while that goes on
-``record``      writes each change of a stack update, first to the store, then to whoever listens
+``job``         one update at work: heeds what is asked of it, and tells how it is being ended
+``recovery``    ends what an earlier life of the service left behind
+
+Running Pulumi:
 ``deployment``  one deployment: prepare, run Pulumi, read the outcome
 ``workspace``   finds a kind's module and copies it for a run
 ``pulumi``      says what to run and with which environment
 ``runs``        a run's directory and the commands in it
-``lock``        proves that nothing of an earlier run on a stack lives
-``output``      what a command printed, as text
-``engine``      what Pulumi's event log says of a run
-``outcome``     success, or a failure with a kind and a sentence
 ``supervisor``  the tiny process above each command, which outlives the service
 ``process``     signals and waiting
-``recovery``    ends what an earlier life of the service left behind
-``doctor``      checks Pulumi, backend, data directory and modules
+``lock``        proves that nothing of an earlier run on a stack lives
+``limits``      what a run may use
+``outcome``     success, cancelled, or a failure with a kind and a sentence
+
+Telling what happens:
+``changes``     wakes whoever waits for what others write into files
+``lines``       splits what is written into lines
+``output``      what a command printed, as text
+``engine``      what Pulumi's event log says of a run
+``progress``    follows a run's files, and makes what they say into what happened
+``reporter``    tells that to the log at once, and to the record a few times a second
+``log``         writes the log of a stack update, each event under its seq
+``record``      writes each change of a stack update, first to its log, then to the store, then to whoever listens
+
+Beside:
+``patience``    trying again, and doing things beside one another
 ``datadir``     the data directory
+``doctor``      checks Pulumi, backend, data directory and modules
 ``toolchain``   finds a Pulumi CLI, or builds the pinned one
 ``modules``     the Pulumi modules that ship with the product
 """

@@ -7,9 +7,11 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 from graphql_api.domain.errors import InvalidManifest, ModuleInvalid, ModuleNotFound, PulumiNotFound
 from graphql_api.domain.manifest import parse, stack_input
@@ -17,7 +19,7 @@ from graphql_api.domain.records import Failure, FailureKind, StackFqdn, StackUpd
 from runners import pulumi
 from runners.engine import read_report
 from runners.lock import Holder, StackLock
-from runners.outcome import UP, Outcome, Words, hide
+from runners.outcome import UP, Outcome, Stop, Words, hide
 from runners.output import read_tail
 from runners.process import identify
 from runners.pulumi import PulumiSettings
@@ -44,6 +46,30 @@ class Task:
     graces: tuple[timedelta, timedelta]
 
 
+class Observer(Protocol):
+    """Who wants to know how a deployment goes, and may end it."""
+
+    @property
+    def stop(self) -> Stop | None:
+        """Why it is to end, once it is; from then on no command is started."""
+
+    async def running(self) -> None:
+        """Called as Pulumi is about to start."""
+
+    def ended(self) -> None:
+        """Called when Pulumi has ended and no other command follows."""
+
+    def following(self, directory: Path) -> AbstractAsyncContextManager[None]:
+        """Entered before a command begins in this directory, and left when it has ended."""
+
+
+class _Stopped(Exception):
+    """The deployment was to end before the next command began."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+
+
 @dataclass(frozen=True, slots=True)
 class Deployer:
     """Runs Pulumi for one task at a time on each stack; ``find_cli`` gives the CLI, or None when there is none."""
@@ -58,15 +84,19 @@ class Deployer:
         await asyncio.to_thread(module.check)
         await self._cli()
 
-    async def deploy(self, task: Task, run: Run, lock: StackLock, on_running: Callable[[], Awaitable[None]]) -> Outcome:
-        """Deploy in the run's directory while the stack's lock is held; ``on_running`` is called as Pulumi starts.
+    async def deploy(self, task: Task, run: Run, lock: StackLock, observer: Observer) -> Outcome:
+        """Deploy in the run's directory while the stack's lock is held.
 
-        Every ending is an outcome; an exception is a defect. When cancelled, Pulumi goes on, as the run's
-        directory says.
+        Every ending is an outcome; an exception is a defect, or the observer's. When cancelled, Pulumi goes on, as the
+        run's directory says.
         """
         started = asyncio.get_running_loop().time()
         try:
-            deployment = await self._prepare(task, run, lock, started)
+            deployment = await self._prepare(task, run, lock, observer, started)
+            await observer.running()
+            words = await deployment.up()
+        except _Stopped as stopped:
+            return stopped.stop.outcome()
         except InvalidManifest as refusal:
             return _refused(FailureKind.INVALID_MANIFEST, refusal.message)
         except ModuleNotFound as refusal:
@@ -75,20 +105,22 @@ class Deployer:
             return _refused(FailureKind.MODULE_INVALID, refusal.message)
         except PulumiNotFound as refusal:
             return _refused(FailureKind.PULUMI_NOT_FOUND, refusal.message)
-        await on_running()
-        words = await deployment.up()
-        limit = task.timeout if words.end.name == UP else min(task.timeout, HOUSEKEEPING_LIMIT)
-        return words.outcome(limit).without(deployment.secrets)
+        limit = deployment.timeout if words.end.name == UP else min(deployment.timeout, HOUSEKEEPING_LIMIT)
+        return words.outcome(limit, observer.stop).without(deployment.secrets)
+
+    def secrets(self) -> frozenset[str]:
+        """What is hidden wherever it was printed. Blocking."""
+        return self.settings.secrets()
 
     def outcome_of(self, run: Run, timeout: timedelta) -> Outcome | None:
         """What the files of a run of an earlier life say; None when it never came to deploy anything. Blocking."""
         ends = run.command_ends()
         if not ends or ends[-1].name != UP:
             return None
-        secrets = self.settings.secrets()
+        secrets = self.secrets()
         return read_words(ends[-1], secrets).outcome(timeout).without(secrets)
 
-    async def _prepare(self, task: Task, run: Run, lock: StackLock, started: float) -> _Deployment:
+    async def _prepare(self, task: Task, run: Run, lock: StackLock, observer: Observer, started: float) -> _Deployment:
         manifest = await asyncio.to_thread(parse, task.manifest)
         module = await asyncio.to_thread(self.modules.find, manifest.kind)
         cli = await self._cli()
@@ -99,8 +131,8 @@ class Deployer:
         await asyncio.to_thread(_write_private, input_file, text)
         # The shipped modules adapt their program to what this version of Pulumi knows.
         environment = self.settings.environment(text, input_file) | {"STACKCAST_PULUMI_VERSION": cli.version}
-        secrets = await asyncio.to_thread(self.settings.secrets)
-        return _Deployment(task, run, lock, cli.path, directory, environment, secrets, started)
+        secrets = await asyncio.to_thread(self.secrets)
+        return _Deployment(task, run, lock, observer, cli.path, directory, environment, secrets, started)
 
     async def _cli(self) -> PulumiCli:
         cli = await self.find_cli()
@@ -119,11 +151,17 @@ class _Deployment:
     task: Task
     run: Run
     lock: StackLock
+    observer: Observer
     cli: Path
     directory: Path
     environment: dict[str, str]
     secrets: frozenset[str]
     started: float
+
+    @property
+    def timeout(self) -> timedelta:
+        """How long it may take by now."""
+        return self.task.timeout + self.run.extension
 
     async def up(self) -> Words:
         """``pulumi up``, with what may have to come first: making the stack, removing a dead run's lock."""
@@ -172,9 +210,21 @@ class _Deployment:
         return removed.end.returncode == 0
 
     async def _execute(self, name: str, argv: tuple[str, ...], at_most: timedelta | None = None) -> Words:
+        if self.observer.stop is not None:
+            raise _Stopped(self.observer.stop)
+        async with self.observer.following(await asyncio.to_thread(self.run.next_directory, name)):
+            end = await self.run.execute(self._command(name, argv, at_most), self.lock)
+            words = await asyncio.to_thread(read_words, end, self.secrets)
+            if words.conclusive:
+                self.observer.ended()
+        await asyncio.to_thread(_note_suspects, self.run, self.lock, words)
+        return words
+
+    def _command(self, name: str, argv: tuple[str, ...], at_most: timedelta | None) -> Command:
+        """The command as it is to run now, in the time that is left."""
         passed = timedelta(seconds=asyncio.get_running_loop().time() - self.started)
-        left = max(self.task.timeout - passed, timedelta(0))
-        command = Command(
+        left = max(self.timeout - passed, timedelta(0))
+        return Command(
             name=name,
             argv=argv,
             cwd=self.directory,
@@ -182,11 +232,8 @@ class _Deployment:
             limit=min(left, at_most) if at_most else left,
             graces=self.task.graces,
             quiet_markers=pulumi.QUIET_MARKERS,
+            extensible=at_most is None,
         )
-        end = await self.run.execute(command, self.lock)
-        words = await asyncio.to_thread(read_words, end, self.secrets)
-        await asyncio.to_thread(_note_suspects, self.run, self.lock, words)
-        return words
 
 
 def _may_live(holder: Holder) -> bool:

@@ -23,6 +23,10 @@ THE_SERVICE = StackFqdn("the service")
 _log = logging.getLogger("stackcast.worker")
 
 
+class LeaseLost(Exception):
+    """Somebody else claimed the stack, or wrote in our place; they write from here on."""
+
+
 class Lease:
     """A claim that is being kept alive. ``lost`` once somebody else has claimed the stack: then write nothing more."""
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from graphql_api.domain.records import Diagnostic, Failure, FailureKind, StackOutput, Tail
+from graphql_api.domain.records import CancellationReason, Diagnostic, Failure, FailureKind, StackOutput, Tail
 from runners.engine import ERRORS_KEPT, EngineReport
 from runners.lock import Holder
 from runners.runs import CommandEnd, Reason, Stage
@@ -20,6 +20,32 @@ NO_TEXT = Tail()
 UP = "up"
 OUTPUTS_LEFT_OUT = (
     "stackcast: The stack's outputs are too large to be kept and were left out. `pulumi stack output` shows them.\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why the service ends a deployment; ``message`` is the sentence for its failure where the reason needs one."""
+
+    reason: CancellationReason
+    message: str = ""
+
+    def outcome(self) -> Outcome:
+        """The outcome of a deployment that is ended before Pulumi deploys."""
+        failure = self.failure()
+        return Outcome(failure, cancelled=failure is None)
+
+    def failure(self) -> Failure | None:
+        """The failure that it leads to; None where somebody asked for it."""
+        if self.reason is CancellationReason.LIMIT_EXCEEDED:
+            return Failure(FailureKind.LIMIT_EXCEEDED, self.message)
+        return _SERVICE_STOPPED if self.reason is CancellationReason.SHUTDOWN else None
+
+
+_SERVICE_STOPPED = Failure(
+    FailureKind.SERVICE_STOPPED,
+    "The service was shut down before Pulumi was done. Deploy again; Pulumi goes on from what is there.",
+    retryable=True,
 )
 
 
@@ -123,13 +149,18 @@ _NOISE = ("update failed", "update canceled")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a deployment ended; ``failure`` is None exactly when it succeeded."""
+    """How a deployment ended: it was ``cancelled``, or it failed, or else it succeeded.
+
+    ``lock_left`` when Pulumi had no chance to remove its own lock on the stack.
+    """
 
     failure: Failure | None
     exit_code: int | None = None
     stack_outputs: tuple[StackOutput, ...] = ()
     stdout: Tail = NO_TEXT
     stderr: Tail = NO_TEXT
+    cancelled: bool = False
+    lock_left: bool = False
 
     def without(self, secrets: frozenset[str]) -> Outcome:
         """The same with every secret value replaced wherever it was printed."""
@@ -144,7 +175,7 @@ class Outcome:
         return replace(
             self,
             failure=failure,
-            stack_outputs=tuple(replace(it, value=_hide_within(it.value, secrets)) for it in self.stack_outputs),
+            stack_outputs=tuple(replace(it, value=hide_within(it.value, secrets)) for it in self.stack_outputs),
             stdout=replace(self.stdout, text=hide(self.stdout.text, secrets)),
             stderr=replace(self.stderr, text=hide(self.stderr.text, secrets)),
         )
@@ -169,6 +200,11 @@ class Words:
         """True when ``stack init`` found the stack there already, which is as good as having made it."""
         return any("already exists" in line for line in self._refusals())
 
+    @property
+    def conclusive(self) -> bool:
+        """True when this was the last command: Pulumi deployed, or has refused what no other command can mend."""
+        return self.end.name == UP and not self.stack_missing and not self.lock_holders()
+
     def lock_holders(self) -> frozenset[Holder]:
         """Everyone who holds Pulumi's lock on the stack; empty when that was not the trouble."""
         if self.end.returncode == 0 or not any(_LOCKED in line for line in self._refusals()):
@@ -182,26 +218,33 @@ class Words:
     def _refusals(self) -> list[str]:
         return [line for line in self._own_words().splitlines() if line.startswith(_ERROR)]
 
-    def outcome(self, timeout: timedelta) -> Outcome:
-        """What the command's end means for a deployment; ``timeout`` is how long the command could run at most."""
+    def outcome(self, timeout: timedelta, stop: Stop | None = None) -> Outcome:
+        """What the command's end means for a deployment.
+
+        ``timeout`` is how long the command could run at most, ``stop`` why it was told to end, if it was by us.
+        """
         returncode = self.end.returncode
-        exit_code = returncode if returncode is not None and returncode >= 0 else None
-        failure = None if returncode == 0 else replace(self._failure(timeout), diagnostics=self._diagnostics())
         stderr = self.stderr
         if self.report.outputs_left_out:
             stderr = replace(stderr, text=stderr.text + OUTPUTS_LEFT_OUT)
-        return Outcome(failure, exit_code, self.report.stack_outputs, self.stdout, stderr)
+        failure = None if returncode == 0 else self._failure(timeout, stop)
+        return Outcome(
+            failure and replace(failure, diagnostics=self._diagnostics()),
+            returncode if returncode is not None and returncode >= 0 else None,
+            self.report.stack_outputs,
+            self.stdout,
+            stderr,
+            cancelled=returncode != 0 and failure is None,
+            lock_left=returncode is not None and not self.end.clean,
+        )
 
-    def _failure(self, timeout: timedelta) -> Failure:
+    def _failure(self, timeout: timedelta, stop: Stop | None) -> Failure | None:
+        """Why it failed; None where it was cancelled."""
         stopped = self.end.stage is not Stage.NONE  # else the engine was ending by itself and was let alone
         if stopped and self.end.reason is Reason.DEADLINE:
             return _timed_out(self.end.name, timeout)
         if stopped and self.end.reason is Reason.ASKED:
-            return Failure(
-                FailureKind.SERVICE_STOPPED,
-                "The service was shut down before Pulumi was done. Deploy again; Pulumi goes on from what is there.",
-                retryable=True,
-            )
+            return stop.failure() if stop else _SERVICE_STOPPED
         if self.end.error is not None:
             kind = FailureKind.PULUMI_NOT_FOUND if self.end.errno == errno.ENOENT else FailureKind.INTERNAL
             return Failure(kind, self.end.error, retryable=self.end.errno is None)
@@ -297,9 +340,9 @@ def hide(text: str, secrets: frozenset[str]) -> str:
     return text
 
 
-def _hide_within(value: object, secrets: frozenset[str]) -> object:
+def hide_within(value: object, secrets: frozenset[str]) -> object:
     if isinstance(value, str):
         return hide(value, secrets)
     if isinstance(value, dict):
-        return {hide(name, secrets): _hide_within(member, secrets) for name, member in value.items()}
-    return [_hide_within(item, secrets) for item in value] if isinstance(value, list) else value
+        return {hide(name, secrets): hide_within(member, secrets) for name, member in value.items()}
+    return [hide_within(item, secrets) for item in value] if isinstance(value, list) else value

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from graphql_api.domain.ports import Cursor, Slice, StackUpdateFilter, UpdateHistory, UpdateStore
 from graphql_api.domain.records import Failure, FailureKind, Phase, StackUpdate, StackUpdateId, Status
-from runners.deployment import suspect_all
+from runners.changes import FileChanges
+from runners.deployment import Deployer, suspect_all
 from runners.lock import StackLock
 from runners.outcome import Outcome
-from runners.record import pauses, persistently
+from runners.patience import pauses, persistently
+from runners.record import Record
+from runners.reporter import Reporter
 from runners.runs import Run
 
 #: How often an operator is reminded of a run that can't be ended.
@@ -74,6 +77,20 @@ async def _end(run: Run, lock: StackLock, graces: tuple[timedelta, timedelta]) -
         _log.error("something that %s started can't be ended; its stack waits until an operator ends it", run.directory)
         await asyncio.sleep(REMINDER.total_seconds())
     await asyncio.to_thread(suspect_all, run, lock)
+
+
+async def conclude(record: Record, run: Run, deployer: Deployer, changes: FileChanges, loss: Failure = LOST) -> None:
+    """Tell what is not yet told of a run of which nothing lives, and record how it ended. May raise LeaseLost."""
+    reporter = Reporter(record, await asyncio.to_thread(deployer.secrets), changes)
+    await reporter.resume()
+    for end in await asyncio.to_thread(run.command_ends):
+        try:
+            await reporter.read_rest(end.directory)
+        except OSError:
+            _log.exception("what %s left can't be read; its log ends here", end.directory)
+    found = await asyncio.to_thread(deployer.outcome_of, run, record.update.timeout)
+    outcome = outcome_after_loss(found, loss)
+    await record.finish(outcome, await reporter.conclude(outcome))
 
 
 def outcome_after_loss(found: Outcome | None, loss: Failure = LOST) -> Outcome:

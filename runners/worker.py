@@ -8,21 +8,53 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from graphql_api.domain.ports import QUEUE_TOPIC, Claims, UpdateHistory, UpdateStore, Wakeups
-from graphql_api.domain.records import Claim, Failure, FailureKind, Phase, StackFqdn, StackUpdate, StackUpdateId
+from graphql_api.domain.ports import (
+    QUEUE_TOPIC,
+    CancelRequest,
+    Claims,
+    EventLog,
+    ExtendRequest,
+    Request,
+    Requests,
+    Slice,
+    StackUpdateFilter,
+    UpdateHistory,
+    UpdateStore,
+    Wakeups,
+)
+from graphql_api.domain.records import (
+    Cancellation,
+    CancellationReason,
+    Claim,
+    Failure,
+    FailureKind,
+    Phase,
+    StackFqdn,
+    StackUpdate,
+    StackUpdateId,
+    Status,
+)
 from runners import recovery
-from runners.deployment import Deployer, Task
-from runners.lease import Lease, claim_stack, held
+from runners.changes import FileChanges
+from runners.deployment import Deployer
+from runners.job import Job, JobSettings
+from runners.lease import Lease, LeaseLost, claim_stack, held
 from runners.lock import StackLock
-from runners.outcome import Outcome
-from runners.record import PAUSE, LeaseLost, Record, pauses, persistently
+from runners.log import Log
+from runners.outcome import Outcome, Stop
+from runners.patience import PAUSE, beside, pauses, persistently
+from runners.record import Record
+from runners.requests import heed_requests
 from runners.runs import Run
 
 _BROKEN = Failure(FailureKind.INTERNAL, "The service failed while deploying; its log says more. Deploy again.", True)
 _REPLACED = "another service took over this database; nothing is started here any more. Stop this service."
+
+_SUPERSEDED = CancelRequest(CancellationReason.SUPERSEDED)
 
 _log = logging.getLogger("stackcast.worker")
 T = TypeVar("T")
@@ -33,13 +65,26 @@ class _Stopping(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerPorts:
+    """Where the worker finds its work, and where it keeps what it does."""
+
+    updates: UpdateStore
+    history: UpdateHistory
+    claims: Claims
+    events: EventLog
+    requests: Requests
+    wakeups: Wakeups
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """``owner`` is the data directory's name; ``graces`` are those between the signals that end a run."""
+    """``owner`` is the data directory's name; ``log_limit`` is how many bytes of lines the log of a run may have."""
 
     owner: str
     runs: Path
     locks: Path
-    graces: tuple[timedelta, timedelta]
+    jobs: JobSettings
+    log_limit: int
     max_concurrent: int
 
 
@@ -47,24 +92,17 @@ class Worker:
     """Works on queued stack updates: one at a time on each stack, so many in all, the rest in order."""
 
     def __init__(
-        self,
-        updates: UpdateStore,
-        history: UpdateHistory,
-        claims: Claims,
-        wakeups: Wakeups,
-        deployer: Deployer,
-        settings: WorkerSettings,
-        service: Lease,
+        self, ports: WorkerPorts, deployer: Deployer, changes: FileChanges, settings: WorkerSettings, service: Lease
     ) -> None:
-        self._updates = updates
-        self._history = history
-        self._claims = claims
-        self._wakeups = wakeups
+        self._ports = ports
         self._deployer = deployer
+        self._changes = changes
         self._settings = settings
         self._service = service
         self._busy: set[StackFqdn] = set()
-        self._runs: dict[StackUpdateId, Run] = {}
+        self._served: set[StackFqdn] = set()
+        self._jobs: dict[StackUpdateId, Job] = {}
+        self._turn = asyncio.Lock()  # of who takes up what is queued, and of who ends or extends it
         self._places = asyncio.Semaphore(settings.max_concurrent)
         self._at_work: set[StackUpdateId] = set()
         self._stopping = asyncio.Event()
@@ -78,7 +116,11 @@ class Worker:
     async def run(self) -> None:
         """Work until asked to stop and the last deployment has ended; first settle what an earlier life left."""
         try:
-            async with self._wakeups.listen(QUEUE_TOPIC) as wakeup, asyncio.TaskGroup() as tasks:
+            async with (
+                self._ports.wakeups.listen(QUEUE_TOPIC) as wakeup,
+                beside(heed_requests(self._ports.requests, self._ports.wakeups, self._heed)),
+                asyncio.TaskGroup() as tasks,
+            ):
                 await self._settle_leftovers(tasks)
                 while not (self._stopping.is_set() or self._service.lost):
                     if not await self._start_next(tasks):
@@ -95,13 +137,13 @@ class Worker:
         seven eighths.
         """
         self._stopping.set()
-        await self._wakeups.announce(QUEUE_TOPIC)
+        await self._ports.wakeups.announce(QUEUE_TOPIC)
         start = asyncio.get_running_loop().time()
         for share in (1 / 2, 3 / 4, 7 / 8):
             if await self._idle_before(start + grace.total_seconds() * share):
                 return True
-            for run in self._runs.values():
-                run.hasten()
+            for job in self._jobs.values():
+                job.shut_down()
         return await self._idle_before(start + grace.total_seconds())
 
     async def _idle_before(self, when: float) -> bool:
@@ -123,15 +165,21 @@ class Worker:
             return False
         self._at_work.add(update.id)
         self._busy.add(update.stack_fqdn)
+        self._served.add(update.stack_fqdn)
         tasks.create_task(self._see_to([update], update.stack_fqdn), name=f"deploy {update.id}")
         return True
 
     async def _next_queued(self) -> StackUpdate | None:
+        """The next one, in rounds that serve each stack once: many on one stack don't hold up the others."""
         try:
-            return await self._updates.next_queued(self._busy)
+            update = await self._ports.updates.next_queued(self._busy | self._served)
+            if update is None and self._served:
+                self._served.clear()
+                update = await self._ports.updates.next_queued(self._busy)
         except Exception:  # a boundary: the queue is read again after a pause, whatever was wrong
             _log.exception("the queue can't be read; it is tried again")
             return None
+        return update
 
     async def _take_place(self, update: StackUpdate) -> None:
         """Wait for one of the places at work unless the update has one; those who wait come before the queue.
@@ -162,7 +210,7 @@ class Worker:
             _log.info("%s waits for the next start", stack)
         finally:
             self._busy.discard(stack)
-            await self._wakeups.announce(QUEUE_TOPIC)
+            await self._ports.wakeups.announce(QUEUE_TOPIC)
 
     async def _persist(self, update: StackUpdate, stack: StackFqdn) -> None:
         """Try until the update is done with; what one try began is settled by the next. Raises _Stopping."""
@@ -183,7 +231,7 @@ class Worker:
             self._leave_place(update)
 
     async def _try(self, update: StackUpdate, stack: StackFqdn) -> None:
-        current = await persistently(lambda: self._updates.get(update.id))
+        current = await persistently(lambda: self._ports.updates.get(update.id))
         if current is None:
             _log.warning("%s is gone from the database", update.id)
         elif current.phase is Phase.QUEUED:
@@ -196,7 +244,7 @@ class Worker:
         self._leave_place(update)
         if self._service.lost:
             raise _Stopping
-        await self._wakeups.announce(QUEUE_TOPIC)
+        await self._ports.wakeups.announce(QUEUE_TOPIC)
         try:
             async with asyncio.timeout(pause.total_seconds()):
                 await self._stopping.wait()
@@ -206,53 +254,64 @@ class Worker:
 
     async def _work(self, update: StackUpdate, stack: StackFqdn) -> None:
         lock = StackLock.of_stack(self._settings.locks, stack)
-        async with self._claimed(update, stack) as record:
+        async with self._claimed(update, stack) as lease:
             try:
                 await self._locked(update, lock)
             except OSError as error:
-                await record.finish(Outcome(_refused(error)))
+                await self._refuse(update, lease, _refused(error))
                 return
             with lock:
                 await self._take_place(update)
-                await self._deploy(record, stack, lock)
+                await self._deploy(update, lease, stack, lock)
 
-    async def _deploy(self, record: Record, stack: StackFqdn, lock: StackLock) -> None:
-        await record.save(record.update.started(record.now()))
-        run = Run(self._settings.runs / record.update.id)
-        self._runs[record.update.id] = run
+    async def _refuse(self, update: StackUpdate, lease: Lease, failure: Failure) -> None:
+        async with self._turn:
+            if record := await self._open_record(update.id, lease):
+                await record.finish(Outcome(failure))
+
+    async def _deploy(self, update: StackUpdate, lease: Lease, stack: StackFqdn, lock: StackLock) -> None:
+        run = Run(self._settings.runs / update.id)
+        async with self._turn:
+            record = await self._open_record(update.id, lease)
+            if record is None:  # it was cancelled while it waited
+                return
+            await record.change(StackUpdate.started)
+            job = Job(record, run, lock, self._deployer, self._changes, self._settings.jobs)
+            self._jobs[update.id] = job
         try:
-            outcome = await self._execute(record, run, stack, lock)
+            await self._execute(record, job, run, stack)
         except LeaseLost:
             raise
         except Exception as error:  # a boundary: whatever went wrong, such as a full disk, the record says so
-            _log.exception("%s: deploying", record.update.id)
-            await recovery.end_run(run, lock, self._settings.graces)
-            outcome = await self._after_trouble(record.update, run, error)
+            _log.exception("%s: deploying", update.id)
+            trouble = _refused(error) if isinstance(error, OSError) else _BROKEN
+            await recovery.end_run(run, lock, self._settings.jobs.graces)
+            await recovery.conclude(record, run, self._deployer, self._changes, trouble)
         finally:
-            del self._runs[record.update.id]
-        await record.finish(outcome)
+            del self._jobs[update.id]
         # Its directory stays until it is proven that nothing of it lives; the next start looks again.
-        if await run.end_leftover(lock, self._settings.graces):
+        if await run.end_leftover(lock, self._settings.jobs.graces):
             await run.remove()
 
-    async def _execute(self, record: Record, run: Run, stack: StackFqdn, lock: StackLock) -> Outcome:
-        async def on_running() -> None:
-            await record.save(record.update.running(record.now()))
-
-        manifest = await persistently(lambda: self._updates.manifest(record.update.id))
-        task = Task(record.update.id, stack, manifest or "", record.update.timeout, self._settings.graces)
+    async def _execute(self, record: Record, job: Job, run: Run, stack: StackFqdn) -> None:
+        manifest = await persistently(lambda: self._ports.updates.manifest(record.update.id))
+        expected = await self._expected(stack)
         await asyncio.to_thread(run.make)
-        return await self._deployer.deploy(task, run, lock, on_running)
+        await job.deploy(stack, manifest or "", expected)
 
-    async def _after_trouble(self, update: StackUpdate, run: Run, error: Exception) -> Outcome:
-        """Pulumi's own success if it came to one while we were in trouble, else the trouble."""
-        trouble = _refused(error) if isinstance(error, OSError) else _BROKEN
-        found = await asyncio.to_thread(self._deployer.outcome_of, run, update.timeout)
-        return recovery.outcome_after_loss(found, trouble)
+    async def _expected(self, stack: StackFqdn) -> int | None:
+        """How many resources the stack had after its last success; None where that is not known."""
+        where = StackUpdateFilter(stack_fqdn=stack, statuses=frozenset({Status.SUCCESS}))
+        try:
+            earlier = await persistently(lambda: self._ports.history.page(Slice(1), where))
+        except Exception:  # a boundary: a record that can't be read is not the others' trouble
+            _log.exception("the last success on %s can't be read", stack)
+            return None
+        return earlier[0].progress.left or None if earlier else None  # none is counted in records of older versions
 
     async def _settle_leftovers(self, tasks: asyncio.TaskGroup) -> None:
         leftovers: dict[StackFqdn, list[StackUpdate]] = {}
-        for update in await recovery.unsettled(self._updates, self._history, self._settings.runs):
+        for update in await recovery.unsettled(self._ports.updates, self._ports.history, self._settings.runs):
             # Records that other programs wrote name no stack; each then stands for itself.
             stack = update.stack_fqdn or StackFqdn(f"stack update {update.id}")
             leftovers.setdefault(stack, []).append(update)
@@ -263,24 +322,63 @@ class Worker:
     async def _settle(self, update: StackUpdate, stack: StackFqdn) -> None:
         run = Run(self._settings.runs / update.id)
         lock = StackLock.of_stack(self._settings.locks, stack)
-        async with self._claimed(update, stack) as record:
-            await recovery.end_run(run, lock, self._settings.graces)
+        async with self._claimed(update, stack) as lease:
+            await recovery.end_run(run, lock, self._settings.jobs.graces)
             with lock:
-                if not update.ended:
-                    found = await asyncio.to_thread(self._deployer.outcome_of, run, update.timeout)
-                    await record.finish(recovery.outcome_after_loss(found))
+                if record := await self._open_record(update.id, lease):
+                    await recovery.conclude(record, run, self._deployer, self._changes)
                 await run.remove()
 
+    # --- what others ask
+
+    async def _heed(self, request: Request) -> None:
+        """Do what is asked; nothing where it comes too late. May raise LeaseLost."""
+        job = self._jobs.get(request.update_id) or await self._heed_queued(request)
+        if job is not None and request.what != _SUPERSEDED:  # what is under way is not superseded
+            await job.heed(request)
+
+    async def _heed_queued(self, request: Request) -> Job | None:
+        """Do what is asked of one that still waits; the job of one that waits no more, if there is one.
+
+        It is nobody's yet, so the claim on the whole database covers it.
+        """
+        async with self._turn:
+            if job := self._jobs.get(request.update_id):
+                return job
+            record = await self._open_record(request.update_id, self._service)
+            if record is not None and record.update.phase is Phase.QUEUED:
+                await _heed_waiting(record, request.what)
+        await self._ports.wakeups.announce(QUEUE_TOPIC)
+        return None
+
+    # --- what has to be had first
+
     @asynccontextmanager
-    async def _claimed(self, update: StackUpdate, stack: StackFqdn) -> AsyncIterator[Record]:
-        """The update's record once the stack is claimed, for as long as the claim is held."""
+    async def _claimed(self, update: StackUpdate, stack: StackFqdn) -> AsyncIterator[Lease]:
+        """The stack's claim once it can be had, held until leaving."""
 
         def claim() -> Awaitable[Claim | None]:
-            return persistently(lambda: claim_stack(self._claims, stack, update.id, self._settings.owner))
+            return persistently(lambda: claim_stack(self._ports.claims, stack, update.id, self._settings.owner))
 
         claimed = await self._waiting(update, claim, f"another service works on {stack}")
-        async with held(self._claims, claimed) as lease:
-            yield Record(update, lease, self._updates, self._wakeups)
+        async with held(self._ports.claims, claimed) as lease:
+            yield lease
+
+    async def _open_record(self, id_: StackUpdateId, lease: Lease) -> Record | None:
+        """Its record as it is now; None where it has ended, or is gone.
+
+        Where only its log tells that it has ended, its record is written first.
+        """
+        update = await persistently(lambda: self._ports.updates.get(id_))
+        if update is None or update.ended:
+            return None
+        log = Log(update, lease, self._ports.events, self._ports.wakeups, self._settings.log_limit)
+        await log.open()
+        record = Record(update, lease, self._ports.updates, self._ports.wakeups, log)
+        if log.closing is None:
+            return record
+        await record.finish(Outcome(recovery.LOST))  # what counts is the log's own end
+        return None
 
     async def _locked(self, update: StackUpdate, lock: StackLock) -> None:
         """Take the stack's lock.
@@ -300,6 +398,13 @@ class Worker:
             _log.warning("%s waits: %s", update.id, why)
             await self._pause(update, PAUSE)
         return answer
+
+
+async def _heed_waiting(record: Record, what: CancelRequest | ExtendRequest) -> None:
+    if isinstance(what, CancelRequest):
+        await record.finish(Stop(what.reason).outcome(), cancellation=Cancellation(record.now(), what.reason))
+    elif what.timeout > record.update.timeout:
+        await record.change(partial(StackUpdate.extended, timeout=what.timeout))
 
 
 def _refused(error: OSError) -> Failure:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from graphql_api.domain.records import Failure, FailureKind, StackOutput, Tail
+from graphql_api.domain.records import CancellationReason, Failure, FailureKind, StackOutput, Tail
 from runners.engine import EngineReport
 from runners.lock import Holder
-from runners.outcome import Outcome, Words
+from runners.outcome import Outcome, Stop, Words
 from runners.runs import CommandEnd, Reason, Stage
 
 NOTE = "urn:pulumi:dev::shop::pulumi:index:Stash::note"
@@ -330,6 +330,68 @@ def test_a_shutdown_says_so(returncode: int | None) -> None:
     assert (found.kind, found.retryable) == (FailureKind.SERVICE_STOPPED, True)
 
 
+#: Why the service may end a deployment, and the failure that it leads to; none where somebody asked for it.
+STOPS = {
+    Stop(CancellationReason.ASKED): None,
+    Stop(CancellationReason.SUPERSEDED): None,
+    Stop(CancellationReason.SHUTDOWN): FailureKind.SERVICE_STOPPED,
+    Stop(CancellationReason.LIMIT_EXCEEDED, "Pulumi has written too much."): FailureKind.LIMIT_EXCEEDED,
+}
+
+
+@pytest.mark.parametrize("returncode", [1, 8, -15, -9, None])
+@pytest.mark.parametrize(("stop", "kind"), STOPS.items())
+def test_what_we_ended_ends_for_our_reason(stop: Stop, kind: FailureKind | None, returncode: int | None) -> None:
+    """Whatever Pulumi said meanwhile: who asked for it gets no failure, and a limit is named in our own sentence."""
+    outcome = words(returncode, LOCKED, reason=Reason.ASKED, stage=Stage.INTERRUPTED).outcome(TIMEOUT, stop)
+
+    assert (outcome.failure and outcome.failure.kind) == kind
+    assert outcome.cancelled == (kind is None)
+    assert not stop.message or (outcome.failure and outcome.failure.message == stop.message)
+
+
+@pytest.mark.parametrize(("stop", "kind"), STOPS.items())
+def test_what_we_end_before_pulumi_deploys_ends_for_our_reason(stop: Stop, kind: FailureKind | None) -> None:
+    """As if Pulumi had been ended, without anything that it could have said."""
+    outcome = stop.outcome()
+
+    assert (outcome.failure and outcome.failure.kind) == kind
+    assert (outcome.cancelled, outcome.exit_code, outcome.lock_left) == (kind is None, None, False)
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_what_ends_by_itself_ends_for_its_own_reason(stop: Stop) -> None:
+    """A deadline, an error or a success that came before our signal counts."""
+    deadline = words(255, reason=Reason.DEADLINE, stage=Stage.INTERRUPTED).outcome(TIMEOUT, stop)
+    error = words(255, "", EngineReport(failed_resources=(NOTE,)), reason=Reason.ASKED).outcome(TIMEOUT, stop)
+    success = words(0, reason=Reason.ASKED, stage=Stage.INTERRUPTED).outcome(TIMEOUT, stop)
+
+    assert deadline.failure
+    assert error.failure
+    assert (deadline.failure.kind, error.failure.kind) == (FailureKind.TIMEOUT, FailureKind.RESOURCE_ERROR)
+    assert (success.failure, success.cancelled) == (None, False)
+    assert not deadline.cancelled
+    assert not error.cancelled
+
+
+@pytest.mark.parametrize(
+    ("returncode", "stage", "left"),
+    [
+        (0, Stage.NONE, False),
+        (255, Stage.TERMINATED, False),
+        (-9, Stage.NONE, True),
+        (-9, Stage.KILLED, True),
+        (0, Stage.KILLED, True),
+        (None, Stage.NONE, False),
+    ],
+)
+def test_a_pulumi_that_did_not_exit_by_itself_has_left_its_lock(
+    returncode: int | None, stage: Stage, left: bool
+) -> None:
+    """It had no chance to remove it; one that never began has none."""
+    assert words(returncode, stage=stage).outcome(TIMEOUT).lock_left is left
+
+
 @pytest.mark.parametrize("signal", [1, 9, 11, 15])
 def test_a_signal_from_outside_says_so(signal: int) -> None:
     """A Pulumi that somebody else killed was interrupted; no exit status is made up for it."""
@@ -391,6 +453,27 @@ def test_a_missing_stack_is_recognized(returncode: int, stderr: str, missing: bo
 def test_a_stack_that_exists_already_is_recognized(stderr: str, exists: bool) -> None:
     """Making a stack that somebody else made meanwhile is as good as having made it."""
     assert words(1, stderr).stack_exists is exists
+
+
+@pytest.mark.parametrize(
+    ("name", "returncode", "stderr", "conclusive"),
+    [
+        ("01-up", 0, "", True),
+        ("02-up", 1, "error: update failed\n", True),
+        ("02-up", -9, "", True),
+        ("01-up", 6, NO_STACK, False),
+        ("01-up", 255, LOCKED, False),
+        ("01-init", 0, "", False),
+        ("02-cancel", 0, "", False),
+    ],
+)
+def test_a_command_after_which_another_may_come_is_not_conclusive(
+    name: str, returncode: int, stderr: str, conclusive: bool
+) -> None:
+    """Until then a deployment can still be cancelled."""
+    end = CommandEnd(Path("/runs/x", name), returncode, None, Stage.NONE, None, None)
+
+    assert Words(end, EngineReport(), Tail(), Tail(stderr)).conclusive is conclusive
 
 
 def test_all_holders_of_a_lock_are_read() -> None:

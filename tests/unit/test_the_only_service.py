@@ -13,11 +13,14 @@ import pytest
 from graphql_api.adapters import Backends, open_backends
 from graphql_api.domain.errors import StartRefused
 from graphql_api.domain.records import Phase, utc_now
+from runners.changes import FileChanges
 from runners.deployment import Deployer
+from runners.job import JobSettings
 from runners.lease import LEASE, THE_SERVICE, Lease, claim_stack, the_only_service
+from runners.limits import RunLimits
 from runners.pulumi import PulumiSettings
 from runners.toolchain import PulumiCli
-from runners.worker import Worker, WorkerSettings
+from runners.worker import Worker, WorkerPorts, WorkerSettings
 from runners.workspace import Modules
 from tests.builders import MANIFEST, a_claim, a_stack_update
 from tests.unit import virtual_time
@@ -116,10 +119,15 @@ async def test_a_replaced_service_starts_nothing_more(
     lease = Lease(a_claim(stack=THE_SERVICE))
     lease.lost = True
     second = timedelta(seconds=1)
+    jobs = JobSettings((second, second), RunLimits(10**9, 10**9))
+    ports = WorkerPorts(
+        *(backends.updates, backends.history, backends.claims, backends.events, backends.requests, backends.wakeups)
+    )
     worker = Worker(
-        *(backends.updates, backends.history, backends.claims, backends.wakeups),
+        ports,
         Deployer(Modules(None, None), settings, no_cli),
-        WorkerSettings("1234", tmp_path / "runs", tmp_path / "locks", (second, second), 2),
+        FileChanges(),
+        WorkerSettings("1234", tmp_path / "runs", tmp_path / "locks", jobs, log_limit=10**6, max_concurrent=2),
         lease,
     )
 

@@ -16,6 +16,7 @@ from graphql_api.adapters.in_process import InProcessWakeups
 from graphql_api.domain.errors import StackUpdateNotFound, StoreUnavailable
 from graphql_api.domain.ports import UPDATES_TOPIC, ResourceStore, UpdateHistory, UpdateStore
 from graphql_api.domain.records import (
+    Ending,
     Failure,
     FailureKind,
     StackUpdate,
@@ -24,14 +25,17 @@ from graphql_api.domain.records import (
     utc_now,
 )
 from graphql_api.service.feed import BATCH, OVERLAP, READ_INTERVAL, REREAD_INTERVAL, Feed, Ready, Version
+from graphql_api.service.queue import FRESH, Queue
 from graphql_api.service.watch import PUSH_INTERVAL, Watch
 from runners.lease import Lease
+from runners.log import Log
 from runners.record import Record
 from tests.builders import MANIFEST, a_claim, a_stack_update
 from tests.unit import virtual_time
 
 PUSH, REREAD = PUSH_INTERVAL.total_seconds(), REREAD_INTERVAL.total_seconds()
 FAILURE = Failure(FailureKind.INTERNAL, "It failed.")
+SECOND = timedelta(seconds=1)
 
 
 async def nothing() -> None:
@@ -43,6 +47,7 @@ class Stage:
     """A stack update, those who change it, and one who watches it; itself the store that the watcher reads."""
 
     updates: UpdateStore
+    history: UpdateHistory
     wakeups: InProcessWakeups
     update: StackUpdate = field(default_factory=a_stack_update)
     after_read: Callable[[], Awaitable[None]] = nothing
@@ -52,14 +57,19 @@ class Stage:
     shown: list[tuple[float, int]] = field(default_factory=list)
 
     def watch(self) -> Watch:
-        history, resources = cast("UpdateHistory", None), cast("ResourceStore", None)
-        return Watch(cast("UpdateStore", self), history, resources, self.wakeups)  # one update is read by its id only
+        updates, resources = cast("UpdateStore", self), cast("ResourceStore", None)  # which only feeds read
+        queue = Queue(self.history, max_concurrent=1, at_work=lambda: 0)
+        return Watch(updates, self.history, resources, self.wakeups, queue)
 
     async def change(self, changed: StackUpdate, *, announced: bool = True) -> None:
         await self.updates.save(changed)
         self.update = changed
         if announced:
-            await self.wakeups.announce(changed.id)
+            await self.announce(changed)
+
+    async def announce(self, changed: StackUpdate) -> None:
+        for topic in (changed.id, UPDATES_TOPIC):
+            await self.wakeups.announce(topic)
 
     async def look(self) -> None:
         """Watch to the end, noting when which revision was shown."""
@@ -80,7 +90,7 @@ class Stage:
 @asynccontextmanager
 async def a_stage() -> AsyncIterator[Stage]:
     async with open_backends("sqlite:///:memory:") as backends:
-        stage = Stage(backends.updates, InProcessWakeups())
+        stage = Stage(backends.updates, backends.history, InProcessWakeups())
         await stage.updates.insert(stage.update, MANIFEST)
         yield stage
         assert stage.wakeups.topics == frozenset()
@@ -98,7 +108,7 @@ def test_a_watcher_sees_the_update_as_it_is_and_then_each_change() -> None:
             await asyncio.sleep(10 * PUSH)
             await stage.change(stage.update.running(utc_now()))
             await asyncio.sleep(10 * PUSH)
-            await stage.change(stage.update.succeeded(utc_now(), 0, ()))
+            await stage.change(stage.update.succeeded(utc_now(), Ending(0)))
             await looking
             assert stage.shown == [(0, 1), (10 * PUSH, 2), (20 * PUSH, 3), (30 * PUSH, 4)]
 
@@ -129,7 +139,7 @@ def test_changes_in_quick_succession_come_as_one() -> None:
             await stage.change(stage.update.running(utc_now()))
             await asyncio.sleep(10 * PUSH)
             assert stage.shown == [(0, 1), (PUSH, 3)]
-            await stage.change(stage.update.succeeded(utc_now(), 0, ()))
+            await stage.change(stage.update.succeeded(utc_now(), Ending(0)))
             await looking
 
     virtual_time.run(scenario)
@@ -159,7 +169,7 @@ def test_an_announcement_without_a_change_shows_nothing() -> None:
             looking = asyncio.create_task(stage.look())
             for _ in range(20):
                 await asyncio.sleep(PUSH)
-                await stage.wakeups.announce(stage.update.id)
+                await stage.announce(stage.update)
             await stage.change(stage.update.failed(utc_now(), FAILURE))
             await looking
             assert [revision for _, revision in stage.shown] == [1, 2]
@@ -291,11 +301,13 @@ def test_a_watcher_who_leaves_is_forgotten() -> None:
         async with a_stage() as stage:
             stream = stage.watch().stack_update(stage.update.id)
             assert (await anext(stream)).revision == 1
-            assert stage.wakeups.topics == {stage.update.id}
+            assert stage.wakeups.topics == {stage.update.id, UPDATES_TOPIC}
             await stream.aclose()
             assert stage.wakeups.topics == frozenset()
 
             looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(REREAD / 2)
+            await stage.change(stage.update.started(utc_now()))
             await asyncio.sleep(REREAD / 2)
             assert stage.wakeups.topics == {stage.update.id}
             looking.cancel()
@@ -310,7 +322,7 @@ def test_many_watchers_see_the_same_and_one_who_leaves_disturbs_nobody() -> None
 
     async def scenario() -> None:
         async with a_stage() as stage:
-            others = [Stage(stage.updates, stage.wakeups, stage.update) for _ in range(10)]
+            others = [Stage(stage.updates, stage.history, stage.wakeups, stage.update) for _ in range(10)]
             looking = [asyncio.create_task(other.look()) for other in others]
             await asyncio.sleep(PUSH)
             looking[0].cancel()
@@ -338,10 +350,54 @@ def test_a_slow_watcher_gets_the_newest_only() -> None:
     virtual_time.run(scenario)
 
 
+def test_a_queued_update_is_shown_again_when_its_place_changes() -> None:
+    """What goes on before it in the queue is shown soon after, as long as it is queued, though it is as it was."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            before = a_stack_update(created_at=stage.update.created_at - SECOND)
+            await stage.updates.insert(before, MANIFEST)
+            looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(2.5 * REREAD)
+            assert stage.shown == [(0, 1)]
+            await stage.updates.save(before.failed(utc_now(), FAILURE))
+            await stage.announce(before)
+            await asyncio.sleep(10 * PUSH)
+            assert stage.shown == [(0, 1), (2.5 * REREAD + FRESH.total_seconds(), 1)]
+            await stage.change(stage.update.started(utc_now()))
+            await asyncio.sleep(10 * PUSH)
+            await stage.updates.insert(a_stack_update(created_at=before.created_at), MANIFEST)
+            await stage.announce(before)
+            await asyncio.sleep(10 * PUSH)
+            assert [revision for _, revision in stage.shown] == [1, 1, 2]
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            await looking
+
+    virtual_time.run(scenario)
+
+
+def test_much_that_happens_in_the_queue_is_looked_at_five_times_a_second() -> None:
+    """Neither the store nor the watcher notices how often others change; the update's own change is shown at once."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            looking = asyncio.create_task(stage.look())
+            for _ in range(500):
+                await stage.updates.insert(a_stack_update(created_at=stage.update.created_at - SECOND), MANIFEST)
+                await stage.wakeups.announce(UPDATES_TOPIC)
+                await asyncio.sleep(0.01)
+            assert 10 < len(stage.shown) <= stage.reads <= 26
+            await stage.wakeups.announce(UPDATES_TOPIC)
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            assert await virtual_time.elapsed(looking) == 0
+            assert [revision for _, revision in stage.shown[-2:]] == [1, 2]
+
+    virtual_time.run(scenario)
+
+
 # --- feeds of all changes
 
 TOPIC = "changes"
-SECOND = timedelta(seconds=1)
 
 
 @dataclass
@@ -524,10 +580,12 @@ def test_whoever_changes_a_stack_update_announces_it_to_the_feed() -> None:
     """A worker's change wakes those who watch all stack updates, as it wakes those who watch this one."""
 
     async def scenario() -> None:
-        async with a_stage() as stage:
-            record = Record(stage.update, Lease(a_claim()), stage.updates, stage.wakeups)
+        async with a_stage() as stage, open_backends("sqlite:///:memory:") as logs:
+            lease = Lease(a_claim())
+            log = Log(stage.update, lease, logs.events, stage.wakeups, limit=1000)
+            record = Record(stage.update, lease, stage.updates, stage.wakeups, log)
             async with stage.wakeups.listen(UPDATES_TOPIC) as all_of_them, stage.wakeups.listen(stage.update.id) as one:
-                await record.save(stage.update.started(utc_now()))
+                await record.change(StackUpdate.started)
                 assert await virtual_time.elapsed(all_of_them.wait()) == 0
                 assert await virtual_time.elapsed(one.wait()) == 0
 

@@ -1,9 +1,10 @@
-"""The worker among troubles: records that can't be read, stores and systems that refuse, stacks that are held."""
+"""The worker: in which order it works, what is asked of it meanwhile, and troubles of stores, systems and stacks."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -17,10 +18,26 @@ import pytest
 
 from graphql_api.adapters import Backends, open_backends
 from graphql_api.domain.errors import StoreRefused
-from graphql_api.domain.ports import Claims, Slice, StackUpdateFilter, UpdateHistory, UpdateStore
+from graphql_api.domain.events import CancellationChanged, Happening, StatusChanged
+from graphql_api.domain.ports import (
+    REQUESTS_TOPIC,
+    CancelRequest,
+    Claims,
+    Closing,
+    ExtendRequest,
+    Request,
+    Slice,
+    StackUpdateFilter,
+    UpdateHistory,
+    UpdateStore,
+)
+from graphql_api.domain.progress import Progress, ProgressCount, ResourceOperation, ResourceState
 from graphql_api.domain.records import (
+    Cancellation,
+    CancellationReason,
     Claim,
     Diagnostic,
+    Ending,
     Failure,
     FailureKind,
     Phase,
@@ -28,22 +45,31 @@ from graphql_api.domain.records import (
     StackUpdate,
     StackUpdateId,
     Status,
+    new_id,
     utc_now,
 )
 from runners import recovery
-from runners.deployment import Deployer, Task
-from runners.lease import LEASE, THE_SERVICE, Lease
+from runners.changes import FileChanges
+from runners.deployment import Deployer, Observer, Task
+from runners.job import JobSettings
+from runners.lease import LEASE, THE_SERVICE, Lease, claim_stack
+from runners.limits import RunLimits
 from runners.lock import StackLock
+from runners.log import Log
 from runners.outcome import Outcome
 from runners.recovery import outcome_after_loss
 from runners.runs import Run
-from runners.worker import Worker, WorkerSettings
+from runners.worker import Worker, WorkerPorts, WorkerSettings
 from tests.builders import MANIFEST, SECOND, STACK, a_claim, a_stack_update, started
 from tests.unit import virtual_time
 
 OTHER = StackFqdn("organization/demo/other")
 GRACES = (SECOND, SECOND)
+JOBS = JobSettings(GRACES, RunLimits(10**9, 10**9))
+LOG_LIMIT = 10**6
+CANCEL = CancelRequest(CancellationReason.ASKED)
 SUCCESS = Outcome(None, 0)
+HOUR = timedelta(hours=1)
 
 
 async def nothing(_: object) -> None:
@@ -52,15 +78,17 @@ async def nothing(_: object) -> None:
 
 @dataclass
 class FaultyUpdates:
-    """An update store, and what is done before the queue is read."""
+    """An update store, and what is done before the queue is read and before a record is saved."""
 
     store: UpdateStore
     before_queue: Callable[[object], Awaitable[None]] = nothing
+    before_save: Callable[[object], Awaitable[None]] = nothing
 
     async def insert(self, update: StackUpdate, manifest: str) -> None:
         await self.store.insert(update, manifest)
 
     async def save(self, update: StackUpdate, output: str | None = None) -> None:
+        await self.before_save(update)
         await self.store.save(update, output)
 
     async def get(self, id_: StackUpdateId) -> StackUpdate | None:
@@ -114,18 +142,44 @@ class FaultyClaims:
 
 @dataclass
 class Deploying:
-    """A deployer that starts no process: what is done in a deployment, and what the files of a run say."""
+    """A deployer that starts no process: what is done in a deployment, and what the files of a run say.
+
+    After ``during``, a deployment takes so many seconds, unless it is ended before. If there are ``events``, they are
+    what Pulumi logs.
+    """
 
     during: Callable[[object], Awaitable[None]] = nothing
+    seconds: float = 0
+    events: str = ""
     found: Outcome | None = None
-    deployed: list[StackFqdn] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
     looked_at: list[str] = field(default_factory=list)
 
-    async def deploy(self, task: Task, _: Run, __: StackLock, on_running: Callable[[], Awaitable[None]]) -> Outcome:
-        await on_running()
-        self.deployed.append(task.stack)
+    @property
+    def deployed(self) -> list[StackUpdateId]:
+        return [task.update_id for task in self.tasks]
+
+    async def deploy(self, task: Task, run: Run, _: StackLock, observer: Observer) -> Outcome:
+        await observer.running()
+        self.tasks.append(task)
         await self.during(task)
-        return SUCCESS
+        if not self.events:
+            return await self._wait(observer)
+        directory = run.next_directory("up")
+        async with observer.following(directory):
+            directory.mkdir()
+            (directory / "events").write_text(self.events)
+            return await self._wait(observer)
+
+    async def _wait(self, observer: Observer) -> Outcome:
+        clock = asyncio.get_running_loop().time
+        end = clock() + self.seconds
+        while clock() < end and observer.stop is None:  # noqa: ASYNC110 - as Pulumi, it is told by no event
+            await asyncio.sleep(0.1)
+        return observer.stop.outcome() if observer.stop else SUCCESS
+
+    def secrets(self) -> frozenset[str]:
+        return frozenset()
 
     def outcome_of(self, run: Run, _: timedelta) -> Outcome | None:
         self.looked_at.append(run.update_id)
@@ -137,19 +191,24 @@ class Scene:
 
     def __init__(self, backends: Backends, directory: Path, max_concurrent: int) -> None:
         self.backends = backends
-        self.runs = directory / "runs"
+        self.runs, self.locks = directory / "runs", directory / "locks"
         self.updates = FaultyUpdates(backends.updates)
         self.history = FaultyHistory(backends.history)
         self.claims = FaultyClaims(backends.claims)
         self.deployer = Deploying()
         self.service = Lease(a_claim(stack=THE_SERVICE))
         self.worker = Worker(
-            self.updates,
-            cast("UpdateHistory", self.history),
-            self.claims,
-            backends.wakeups,
+            WorkerPorts(
+                self.updates,
+                cast("UpdateHistory", self.history),
+                self.claims,
+                backends.events,
+                backends.requests,
+                backends.wakeups,
+            ),
             cast("Deployer", self.deployer),
-            WorkerSettings("us", self.runs, directory / "locks", GRACES, max_concurrent),
+            FileChanges(),
+            WorkerSettings("us", self.runs, self.locks, JOBS, LOG_LIMIT, max_concurrent),
             self.service,
         )
 
@@ -157,6 +216,39 @@ class Scene:
         update = a_stack_update(stack_fqdn=stack)
         await self.updates.insert(update, MANIFEST)
         return update
+
+    async def asked(self, update: StackUpdate, what: CancelRequest | ExtendRequest = CANCEL) -> Request:
+        now = utc_now()
+        request = Request(new_id(now), update.id, now, what)
+        await self.backends.requests.make(request)
+        await self.backends.wakeups.announce(REQUESTS_TOPIC)
+        return request
+
+    async def settled(self, limit: float = 10) -> None:
+        """Return once all that was asked is settled."""
+        async with asyncio.timeout(limit):
+            while await self.backends.requests.open(1):  # noqa: ASYNC110 - a store has no event of ours
+                await asyncio.sleep(0.1)
+
+    async def in_phase(self, update: StackUpdate, phase: Phase, limit: float = 10) -> StackUpdate:
+        async with asyncio.timeout(limit):
+            while (stored := await self.stored(update)).phase is not phase:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.1)
+        return stored
+
+    async def stored(self, update: StackUpdate) -> StackUpdate:
+        stored = await self.backends.updates.get(update.id)
+        assert stored
+        return stored
+
+    async def told(self, update: StackUpdate) -> list[Happening]:
+        """What its log tells."""
+        return [event.what for event in (await self.backends.events.read(update.id, 0, 100)).events]
+
+    async def held_by_another(self, stack: StackFqdn = STACK) -> Claim:
+        theirs = a_claim(stack=stack, owner="another service", expires_at=utc_now() + HOUR)
+        assert await self.claims.claim(theirs)
+        return theirs
 
     async def begun(self, *, run: bool = False, **changes: object) -> StackUpdate:
         """An update that an earlier life had taken up, perhaps with the directory of its run."""
@@ -304,8 +396,7 @@ def test_a_held_stack_takes_no_place_from_another(tmp_path: Path) -> None:
                 await asyncio.sleep(5)
 
             scene.deployer.during = during
-            theirs = a_claim(owner="another service", expires_at=utc_now() + timedelta(hours=1))
-            assert await scene.claims.claim(theirs)
+            theirs = await scene.held_by_another()
             waiting, *others = [await scene.queued(StackFqdn(stack)) for stack in (STACK, OTHER, "o/demo/third")]
             async with scene.working():
                 for update in others:
@@ -322,7 +413,7 @@ def test_a_stop_does_not_wait_for_what_has_not_begun(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with a_scene(tmp_path) as scene:
-            assert await scene.claims.claim(a_claim(owner="another service", expires_at=utc_now() + timedelta(hours=1)))
+            await scene.held_by_another()
             waiting = await scene.queued()
             async with scene.working():
                 await asyncio.sleep(10)
@@ -344,8 +435,7 @@ def test_a_stop_starts_nothing_that_waited_for_a_place(tmp_path: Path) -> None:
                 await asyncio.sleep(20)
 
             scene.deployer.during = during
-            theirs = a_claim(owner="another service", expires_at=utc_now() + timedelta(hours=1))
-            assert await scene.claims.claim(theirs)
+            theirs = await scene.held_by_another()
             waiting, at_work = await scene.queued(STACK), await scene.queued(OTHER)
             async with scene.working():
                 await asyncio.sleep(5)
@@ -470,5 +560,447 @@ def test_nothing_starts_while_the_database_may_be_anothers(tmp_path: Path) -> No
                 assert await scene.claims.current(STACK) is None
                 scene.service.confirm(asyncio.get_running_loop().time())
                 assert (await scene.ended(queued)).status is Status.SUCCESS
+
+    virtual_time.run(scenario)
+
+
+# --- the order
+
+
+def test_each_stack_gets_its_turn(tmp_path: Path) -> None:
+    """Many on one stack don't hold up the others: of each the oldest first, then of each the next."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path, max_concurrent=1) as scene:
+            a, b, c = (StackFqdn(f"o/demo/{name}") for name in "abc")
+            order = [await scene.queued(stack) for stack in (a, a, a, b, b, c)]
+            async with scene.working():
+                for update in order:
+                    await scene.ended(update)
+            a1, a2, a3, b1, b2, c1 = (update.id for update in order)
+            assert scene.deployer.deployed == [a1, b1, c1, a2, b2, a3]
+
+    virtual_time.run(scenario)
+
+
+def test_who_comes_later_does_not_wait_for_all_on_another_stack(tmp_path: Path) -> None:
+    """It is taken up when one of those that are at work has ended, however many others wait there."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path, max_concurrent=1) as scene:
+            scene.deployer.seconds = 10
+            many = [await scene.queued(STACK) for _ in range(5)]
+            async with scene.working():
+                await scene.ended(many[1])
+                late = await scene.queued(OTHER)
+                await scene.ended(late, limit=21)
+                for update in many:
+                    await scene.ended(update)
+            place = scene.deployer.deployed.index(late.id)
+            assert place <= 3
+
+    virtual_time.run(scenario)
+
+
+# --- what is asked of what waits
+
+
+async def assert_withdrawn(scene: Scene, update: StackUpdate) -> None:
+    """It ended CANCELLED without ever having begun, and its log says the same."""
+    ended = await scene.stored(update)
+    assert (ended.status, ended.phase, ended.started_at, ended.failure) == (
+        Status.CANCELLED,
+        Phase.FINISHED,
+        None,
+        None,
+    )
+    assert ended.cancellation
+    assert ended.cancellation.reason is CancellationReason.ASKED
+    assert await scene.told(update) == [
+        StatusChanged(Status.IN_PROGRESS, Phase.QUEUED),
+        StatusChanged(Status.CANCELLED, Phase.FINISHED),
+    ]
+    assert update.id not in scene.deployer.deployed
+
+
+def test_a_queued_one_is_cancelled_at_once_while_its_stack_is_busy(tmp_path: Path) -> None:
+    """It has no owner to ask; the deployment before it goes on, and those behind it follow."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            scene.deployer.seconds = 100
+            first, second, third = [await scene.queued() for _ in range(3)]
+            async with scene.working():
+                await scene.in_phase(first, Phase.RUNNING)
+                await scene.asked(second)
+                await scene.ended(second, limit=1)
+                await scene.settled(limit=1)
+                await scene.ended(third)
+            await assert_withdrawn(scene, second)
+            assert scene.deployer.deployed == [first.id, third.id]
+
+    virtual_time.run(scenario)
+
+
+def test_one_that_waits_for_its_stacks_lock_is_cancelled_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody knows how long something that was started there still runs; afterwards it is not deployed."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            lock = StackLock.of_stack(scene.locks, STACK)
+            assert lock.try_acquire()
+            update = await scene.queued()
+            async with scene.working():
+                await asyncio.sleep(10)
+                await scene.asked(update)
+                await scene.ended(update, limit=1)
+                await scene.settled(limit=1)
+                lock.release()
+                after = await scene.queued()
+                assert (await scene.ended(after)).status is Status.SUCCESS
+            await assert_withdrawn(scene, update)
+
+    with caplog.at_level(logging.ERROR):
+        virtual_time.run(scenario)
+    assert not caplog.records
+
+
+def test_one_that_waits_for_a_claim_is_cancelled_at_once(tmp_path: Path) -> None:
+    """Another service may hold the stack; what was never begun on it is nobody's, and can be ended."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            theirs = await scene.held_by_another()
+            update = await scene.queued()
+            async with scene.working():
+                await asyncio.sleep(10)
+                await scene.asked(update)
+                await scene.ended(update, limit=1)
+                await scene.claims.end(theirs)
+                after = await scene.queued()
+                assert (await scene.ended(after)).status is Status.SUCCESS
+            await assert_withdrawn(scene, update)
+
+    virtual_time.run(scenario)
+
+
+def test_one_that_waits_for_a_place_is_cancelled_at_once(tmp_path: Path) -> None:
+    """It has its stack by then, but all places at work are taken, for long."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path, max_concurrent=1) as scene:
+            scene.deployer.seconds = 600
+            theirs = await scene.held_by_another()
+            update, other = await scene.queued(STACK), await scene.queued(OTHER)
+            async with scene.working():
+                await scene.in_phase(other, Phase.RUNNING)
+                await scene.claims.end(theirs)
+                await asyncio.sleep(10)
+                await scene.asked(update)
+                await scene.ended(update, limit=1)
+                assert (await scene.stored(other)).phase is Phase.RUNNING
+                await scene.ended(other)
+            await assert_withdrawn(scene, update)
+
+    virtual_time.run(scenario)
+
+
+@pytest.mark.parametrize("waits_for_lock", [False, True])
+def test_a_queued_one_is_extended(tmp_path: Path, waits_for_lock: bool) -> None:
+    """It gets the longer time-out when it is taken up, also where it has been waiting for its stack's lock."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            scene.deployer.seconds = 100
+            lock = StackLock.of_stack(scene.locks, STACK)
+            first = None if waits_for_lock else await scene.queued()
+            assert not waits_for_lock or lock.try_acquire()
+            update = await scene.queued()
+            async with scene.working():
+                await asyncio.sleep(10)
+                await scene.asked(update, ExtendRequest(HOUR))
+                await scene.settled(limit=1)
+                stored = await scene.stored(update)
+                assert (stored.phase, stored.timeout) == (Phase.QUEUED, HOUR)
+                lock.release()
+                assert (await scene.ended(update)).status is Status.SUCCESS
+            assert [task.timeout for task in scene.deployer.tasks] == [*([first.timeout] if first else []), HOUR]
+
+    virtual_time.run(scenario)
+
+
+def test_an_extension_never_shortens(tmp_path: Path) -> None:
+    """Of two that were asked for at once the longer one stays."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            await scene.held_by_another()
+            update = await scene.queued()
+            async with scene.working():
+                for timeout in (HOUR, HOUR / 2):
+                    await scene.asked(update, ExtendRequest(timeout))
+                await scene.settled()
+                assert (await scene.stored(update)).timeout == HOUR
+
+    virtual_time.run(scenario)
+
+
+# --- what is asked of what is at work
+
+
+def test_a_running_one_is_cancelled(tmp_path: Path) -> None:
+    """Its deployment is told to end, and both record and log say why and how far that came."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            scene.deployer.seconds = 600
+            update = await scene.queued()
+            async with scene.working():
+                await scene.in_phase(update, Phase.RUNNING)
+                await scene.asked(update)
+                ended = await scene.ended(update, limit=5)
+                await scene.settled(limit=1)
+            assert (ended.status, ended.failure) == (Status.CANCELLED, None)
+            assert ended.cancellation
+            told = await scene.told(update)
+            assert CancellationChanged(ended.cancellation) in told
+            assert StatusChanged(Status.IN_PROGRESS, Phase.CANCELLING) in told
+
+    virtual_time.run(scenario)
+
+
+def test_one_that_has_begun_is_not_superseded(tmp_path: Path) -> None:
+    """A deployment that was taken up before it could be superseded goes on to its end."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            scene.deployer.seconds = 5
+            update = await scene.queued()
+            async with scene.working():
+                await scene.in_phase(update, Phase.RUNNING)
+                await scene.asked(update, CancelRequest(CancellationReason.SUPERSEDED))
+                await scene.settled(limit=1)
+                ended = await scene.ended(update)
+            assert (ended.status, ended.cancellation) == (Status.SUCCESS, None)
+
+    virtual_time.run(scenario)
+
+
+@pytest.mark.parametrize("moment", ["its stack is claimed", "it is taken up"])
+def test_a_request_that_comes_as_a_deployment_begins_is_not_lost(tmp_path: Path, moment: str) -> None:
+    """Whoever takes it up and whoever ends it wait for each other, so exactly one of them has it."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            scene.deployer.seconds = 600
+            update = await scene.queued()
+            asked: list[Request] = []
+
+            async def ask(_: object) -> None:
+                if not asked:
+                    asked.append(await scene.asked(update))
+
+            if moment == "it is taken up":
+                scene.updates.before_save = ask
+            else:
+                scene.claims.before_claim = ask
+            async with scene.working():
+                assert (await scene.ended(update, limit=10)).status is Status.CANCELLED
+                await scene.settled(limit=2)
+
+    virtual_time.run(scenario)
+
+
+def test_requests_are_heeded_while_the_service_drains(tmp_path: Path) -> None:
+    """Deployments may finish during a shutdown; meanwhile they can be cancelled or extended, and what waits, too."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path, max_concurrent=2) as scene:
+            scene.deployer.seconds = 600
+            cancelled, extended = await scene.queued(STACK), await scene.queued(OTHER)
+            waiting = await scene.queued(STACK)
+            async with scene.working():
+                for update in (cancelled, extended):
+                    await scene.in_phase(update, Phase.RUNNING)
+                stopping = asyncio.create_task(scene.worker.stop(HOUR))
+                await asyncio.sleep(5)
+                await scene.asked(extended, ExtendRequest(HOUR))
+                for update in (cancelled, waiting):
+                    await scene.asked(update)
+                assert (await scene.ended(cancelled, limit=5)).status is Status.CANCELLED
+                assert (await scene.ended(waiting, limit=5)).status is Status.CANCELLED
+                assert (await scene.stored(extended)).timeout == HOUR
+                assert await stopping
+            assert (await scene.stored(extended)).status is Status.SUCCESS
+
+    virtual_time.run(scenario)
+
+
+def test_a_shutdown_ends_what_does_not_end_by_itself(tmp_path: Path) -> None:
+    """Half of the time it may finish; then it is told to end, and its record says that the service was shut down."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            scene.deployer.seconds = 600
+            update = await scene.queued()
+            async with scene.working():
+                await scene.in_phase(update, Phase.RUNNING)
+                assert 50 <= await virtual_time.elapsed(scene.worker.stop(timedelta(seconds=100))) < 60
+            ended = await scene.stored(update)
+            assert ended.failure
+            assert ended.cancellation
+            assert (ended.status, ended.failure.kind) == (Status.FAILED, FailureKind.SERVICE_STOPPED)
+            assert ended.cancellation.reason is CancellationReason.SHUTDOWN
+
+    virtual_time.run(scenario)
+
+
+@pytest.mark.parametrize("what", [CANCEL, ExtendRequest(HOUR)])
+def test_what_is_asked_of_an_ended_one_is_settled(tmp_path: Path, what: CancelRequest | ExtendRequest) -> None:
+    """It comes too late, or nobody knows of whom it was asked; it changes nothing and is not kept."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            update = await scene.queued()
+            async with scene.working():
+                ended = await scene.ended(update)
+                await scene.asked(update, what)
+                await scene.asked(a_stack_update(), what)
+                await scene.settled()
+                assert await scene.stored(update) == ended
+
+    virtual_time.run(scenario)
+
+
+def test_a_leftover_that_is_being_ended_is_not_asked_again(tmp_path: Path) -> None:
+    """It ends because its service was lost, also where somebody wants to cancel it meanwhile."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            theirs = await scene.held_by_another()
+            update = await scene.begun(run=True)
+            async with scene.working():
+                await asyncio.sleep(5)
+                await scene.asked(update)
+                await scene.settled(limit=2)
+                await scene.claims.end(theirs)
+                failure = (await scene.ended(update, limit=3)).failure
+            assert failure
+            assert failure.kind is FailureKind.WORKER_LOST
+
+    virtual_time.run(scenario)
+
+
+# --- what the log tells of an earlier life
+
+
+async def closed(scene: Scene, update: StackUpdate, ended: StackUpdate) -> None:
+    """The log as an earlier life closed it, before it died."""
+    claim = await claim_stack(scene.claims, STACK, update.id, "us")
+    assert claim
+    log = Log(update, Lease(claim), scene.backends.events, scene.backends.wakeups, LOG_LIMIT)
+    await log.close([StatusChanged(ended.status, ended.phase)], Closing(ended, "its output"))
+
+
+@pytest.mark.parametrize("what", [None, CANCEL, ExtendRequest(HOUR)])
+def test_a_queued_one_whose_log_was_closed_gets_its_record_from_it(
+    tmp_path: Path, what: CancelRequest | ExtendRequest | None
+) -> None:
+    """It had been cancelled; whatever is asked of it now, it is neither deployed nor cancelled again."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            update = await scene.queued()
+            ended = update.cancelled(
+                utc_now(), Ending(cancellation=Cancellation(update.created_at, CancellationReason.SUPERSEDED))
+            )
+            await closed(scene, update, ended)
+            if what:
+                await scene.asked(update, what)
+            async with scene.working():
+                assert await scene.ended(update, limit=5) == ended
+                await scene.settled()
+            assert await scene.updates.output(update.id) == "its output"
+            assert not scene.deployer.tasks
+
+    virtual_time.run(scenario)
+
+
+def test_a_begun_one_whose_log_was_closed_gets_its_record_from_it(tmp_path: Path) -> None:
+    """Its end had been told to everybody who followed it, so that is how it ended."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            update = await scene.begun(run=True)
+            ended = update.succeeded(utc_now(), Ending(0))
+            await closed(scene, update, ended)
+            async with scene.working():
+                assert await scene.ended(update, limit=5) == ended
+            assert not scene.deployer.looked_at
+            assert not any(scene.runs.iterdir())
+
+    virtual_time.run(scenario)
+
+
+def test_a_leftover_that_another_service_ended_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
+    """Its record is read again when its stack can be had."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            theirs = await scene.held_by_another()
+            update = await scene.begun()
+            async with scene.working():
+                await asyncio.sleep(5)
+                ended = update.failed(utc_now(), Failure(FailureKind.TIMEOUT, "Too long."))
+                await scene.updates.save(ended)
+                await scene.claims.end(theirs)
+                await asyncio.sleep(5)
+                assert await scene.stored(update) == ended
+                assert await scene.told(update) == []
+
+    virtual_time.run(scenario)
+
+
+# --- the guess of how much there is to do
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_how_much_there_is_to_do_is_guessed_from_the_last_success(tmp_path: Path, counted: bool) -> None:
+    """As many operations as there were resources then; a record of an older version, without counts, gives none."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            kinds = (ResourceOperation.CREATE, ResourceOperation.DELETE)
+            counts = tuple(ProgressCount(kind, ResourceState.DONE, 3) for kind in kinds)
+            earlier = await scene.begun()
+            ending = Ending(0, progress=Progress(counts if counted else ()))
+            await scene.updates.save(earlier.succeeded(utc_now(), ending))
+            metadata = {"op": "create", "urn": "urn:pulumi:dev::demo::a:b:C::x", "type": "a:b:C"}
+            scene.deployer.events = json.dumps({"resourcePreEvent": {"metadata": metadata}}) + "\n"
+            scene.deployer.seconds = 10
+            update = await scene.queued()
+            async with scene.working():
+                await asyncio.sleep(5)
+                progress = (await scene.stored(update)).progress
+                await scene.ended(update)
+            assert progress.count(ResourceState.IN_PROGRESS) == 1
+            assert progress.total == (3 if counted else None)
+
+    virtual_time.run(scenario)
+
+
+def test_a_last_success_that_cannot_be_read_holds_up_no_deployment(tmp_path: Path) -> None:
+    """Only the guess is missing."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            earlier = await scene.begun()
+            await scene.updates.save(earlier.succeeded(utc_now(), Ending(0)))
+            scene.history.damaged = {earlier.id}
+            update = await scene.queued()
+            async with scene.working():
+                assert (await scene.ended(update)).status is Status.SUCCESS
 
     virtual_time.run(scenario)
