@@ -7,6 +7,7 @@ from graphql import GraphQLError
 from strawberry.extensions import AddValidationRules, MaxTokensLimiter
 from strawberry.types.execution import ExecutionContext
 
+from graphql_api.schema.events import EVENT_TYPES
 from graphql_api.schema.limits import ObjectLimit
 from graphql_api.schema.mutations import Mutation
 from graphql_api.schema.presentation import PresentErrors
@@ -28,6 +29,7 @@ SCHEMA = _Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
+    types=EVENT_TYPES,  # nothing but their interface names them
     config=CONFIG,
     exception_handlers=ANSWERS,
     extensions=[

@@ -7,9 +7,14 @@ from typing import TypeVar
 
 import strawberry
 
-from graphql_api.domain import ports, records
-from graphql_api.schema.enums import StackOperation, StackUpdateStatus
+from graphql_api.domain import events, ports, records
+from graphql_api.domain.errors import BadUserInput
+from graphql_api.schema.enums import DiagnosticSeverity, LogStream, StackOperation, StackUpdateStatus
 from graphql_api.schema.scalars import read_id, read_text
+from graphql_api.service.events import EVERY_EVENT, EventFilter
+
+#: The longest text that a log is searched for, in characters.
+SEARCH_LIMIT = 1000
 
 _Value = TypeVar("_Value")
 
@@ -85,6 +90,46 @@ class StackUpdateFilter:
             stack_fqdn=None if stack is None else records.StackFqdn(read_text(stack, "stackFqdn")),
             created_after=_or_none(given.created_after),
             created_before=_or_none(given.created_before),
+        )
+
+
+@strawberry.input(
+    description="Which events; what is left out does not restrict. An event has to satisfy all that is given."
+)
+class LogFilter:
+    streams: list[LogStream] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Only lines of these streams, and with `severities` diagnostics of those; an empty list allows no "
+        "line.",
+    )
+    severities: list[DiagnosticSeverity] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Only diagnostics of these severities, and with `streams` lines of those; an empty list allows no "
+        "diagnostic.",
+    )
+    urn: str | None = strawberry.field(
+        default=strawberry.UNSET, description="Only changes of the resource with this URN, and diagnostics about it."
+    )
+    text: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description=f"Only lines and diagnostics that contain this text, in upper or lower case; up to {SEARCH_LIMIT} "
+        "characters.",
+    )
+
+    @staticmethod
+    def of(given: LogFilter | None) -> EventFilter:
+        """Raises BadUserInput for what nothing can be compared with."""
+        if not given:
+            return EVERY_EVENT
+        streams, severities = _or_none(given.streams), _or_none(given.severities)
+        urn, text = _or_none(given.urn), _or_none(given.text)
+        if text is not None and len(text) > SEARCH_LIMIT:
+            raise BadUserInput(f"text must have at most {SEARCH_LIMIT} characters; it has {len(text)}.", "text")
+        return EventFilter(
+            streams=None if streams is None else frozenset(events.Stream[stream.name] for stream in streams),
+            severities=None if severities is None else frozenset(events.Severity[it.name] for it in severities),
+            urn=None if urn is None else read_text(urn, "urn"),
+            text=None if text is None else read_text(text, "text"),
         )
 
 

@@ -22,10 +22,12 @@ from graphql import (
     get_named_type,
 )
 
-from graphql_api.schema.pagination import DEFAULT_SIZE, PAGE_LIMIT
+from graphql_api.schema.pagination import DEFAULT_SIZE, EVENT_LIMIT, PAGE_LIMIT
 
 #: Enough for a page of 100 with 100 of each one's stack updates, in detail; far from what keeps a service busy.
 OBJECT_LIMIT = 100_000
+#: The types of the pages that may be larger than PAGE_LIMIT, and how large.
+_LARGER = {"StackUpdateEventPage": EVENT_LIMIT}
 
 
 class ObjectLimit(ValidationRule):
@@ -85,11 +87,13 @@ def _size(node: FieldNode, field: GraphQLField) -> int:
     """How many items the field gives at most; one where it is no list with pages."""
     if "first" not in field.args:
         return 1
+    limit = _LARGER.get(get_named_type(field.type).name, PAGE_LIMIT)
     given = [argument.value for argument in node.arguments or () if argument.name.value in ("first", "last")]
-    sizes = [_written(value) for value in given if not isinstance(value, NullValueNode)]
-    return max(sizes, default=DEFAULT_SIZE)
+    sizes = [_written(value, limit) for value in given if not isinstance(value, NullValueNode)]
+    without = field.args["first"].default_value
+    return max(sizes, default=without if isinstance(without, int) else DEFAULT_SIZE)
 
 
-def _written(value: object) -> int:
+def _written(value: object, limit: int) -> int:
     """What is written, within what may be asked for; a variable could be anything."""
-    return min(max(int(value.value), 1), PAGE_LIMIT) if isinstance(value, IntValueNode) else PAGE_LIMIT
+    return min(max(int(value.value), 1), limit) if isinstance(value, IntValueNode) else limit

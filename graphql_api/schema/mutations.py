@@ -8,7 +8,7 @@ from typing import Annotated
 import strawberry
 
 from graphql_api.domain.errors import BadUserInput
-from graphql_api.domain.records import CloudResourceId
+from graphql_api.domain.records import CloudResourceId, StackUpdateId
 from graphql_api.schema.cloud_resources import (
     ApplyCloudResourceInput,
     CloudResource,
@@ -22,14 +22,25 @@ from graphql_api.schema.refusals import (
     CloudResourceExists,
     CloudResourceIdentityChanged,
     CloudResourceNotFound,
+    IdempotencyKeyReused,
     InvalidManifest,
     ModuleInvalid,
     ModuleNotFound,
     PulumiNotFound,
     QueueFull,
+    StackBusy,
+    StackUpdateCancelling,
+    StackUpdateEnded,
+    StackUpdateNotFound,
 )
 from graphql_api.schema.scalars import read_id
-from graphql_api.schema.stack_updates import DeployCloudResourceInput, StackUpdate
+from graphql_api.schema.stack_updates import (
+    CancelStackUpdateInput,
+    DeployCloudResourceInput,
+    ExtendStackUpdateDeadlineInput,
+    StackUpdate,
+)
+from graphql_api.service.updates import WhenBusy
 
 #: A day of seconds times a hundred: far beyond any limit a server sets, and still a duration everywhere.
 _LONGEST_SECONDS = 8_640_000
@@ -60,6 +71,27 @@ class DeleteCloudResourceSuccess:
 @strawberry.type(description="The deployment is accepted and goes on in the background.")
 class DeployCloudResourceSuccess:
     stack_update: StackUpdate = strawberry.field(description="The deployment: watch it with stackUpdateChanged.")
+    joined: bool = strawberry.field(
+        description="Whether it was there before: one that is joined (JOIN), or the answer to an idempotencyKey that "
+        "was used before."
+    )
+
+
+@strawberry.type(
+    description="The cancellation is asked for. It takes its time: the stack update ends CANCELLED, unless it succeeds "
+    "before."
+)
+class CancelStackUpdateSuccess:
+    stack_update: StackUpdate = strawberry.field(
+        description="As it is now; `cancellation` says how far its end has come. Watch it with stackUpdateChanged."
+    )
+
+
+@strawberry.type(description="The time is asked for.")
+class ExtendStackUpdateDeadlineSuccess:
+    stack_update: StackUpdate = strawberry.field(
+        description="As it is now; `timeoutSeconds` says whether it has the time already."
+    )
 
 
 CreateCloudResourcePayload = Annotated[
@@ -85,8 +117,18 @@ DeployCloudResourcePayload = Annotated[
     | ModuleNotFound
     | ModuleInvalid
     | PulumiNotFound
-    | QueueFull,
+    | QueueFull
+    | StackBusy
+    | IdempotencyKeyReused,
     strawberry.union("DeployCloudResourcePayload", description="What deployCloudResource answers."),
+]
+CancelStackUpdatePayload = Annotated[
+    CancelStackUpdateSuccess | StackUpdateNotFound | StackUpdateEnded,
+    strawberry.union("CancelStackUpdatePayload", description="What cancelStackUpdate answers."),
+]
+ExtendStackUpdateDeadlinePayload = Annotated[
+    ExtendStackUpdateDeadlineSuccess | StackUpdateNotFound | StackUpdateEnded | StackUpdateCancelling,
+    strawberry.union("ExtendStackUpdateDeadlinePayload", description="What extendStackUpdateDeadline answers."),
 ]
 
 
@@ -144,13 +186,48 @@ class Mutation:
         input: Annotated[DeployCloudResourceInput, strawberry.argument(description="What to deploy.")],  # noqa: A002
     ) -> DeployCloudResourcePayload:
         id_ = CloudResourceId(read_id(input.cloud_resource_id, "cloudResourceId"))
-        update = await info.context.services.updates.deploy(id_, _read_timeout(input.timeout_seconds))
-        return DeployCloudResourceSuccess(stack_update=StackUpdate.of(update))
+        accepted = await info.context.services.updates.deploy(
+            id_,
+            _read_timeout(input.timeout_seconds),
+            WhenBusy[input.when_busy.name] if input.when_busy else WhenBusy.QUEUE,
+            None if input.idempotency_key is strawberry.UNSET else input.idempotency_key,
+        )
+        return DeployCloudResourceSuccess(stack_update=StackUpdate.of(accepted.update), joined=accepted.joined)
+
+    @strawberry.mutation(
+        description="Cancels a stack update. One that waits ends at once. One that runs is interrupted: Pulumi "
+        "finishes the resources that it has in hand; what still runs after a grace is terminated, then killed. With "
+        "`force` the next of these steps comes at once. Cancelling again without it changes nothing."
+    )
+    async def cancel_stack_update(
+        self,
+        info: Info,
+        input: Annotated[CancelStackUpdateInput, strawberry.argument(description="Which one.")],  # noqa: A002
+    ) -> CancelStackUpdatePayload:
+        id_ = StackUpdateId(read_id(input.id, "id"))
+        record = await info.context.services.control.cancel(id_, force=bool(input.force))
+        return CancelStackUpdateSuccess(stack_update=StackUpdate.of(record))
+
+    @strawberry.mutation(description="Gives a stack update more time. Refused when it has ended or is being cancelled.")
+    async def extend_stack_update_deadline(
+        self,
+        info: Info,
+        input: Annotated[  # noqa: A002
+            ExtendStackUpdateDeadlineInput, strawberry.argument(description="Which one, and how much time.")
+        ],
+    ) -> ExtendStackUpdateDeadlinePayload:
+        id_ = StackUpdateId(read_id(input.id, "id"))
+        record = await info.context.services.control.extend(id_, _seconds(input.timeout_seconds))
+        return ExtendStackUpdateDeadlineSuccess(stack_update=StackUpdate.of(record))
 
 
 def _read_timeout(seconds: int | None) -> timedelta | None:
     if seconds is None or seconds is strawberry.UNSET:
         return None
+    return _seconds(seconds)
+
+
+def _seconds(seconds: int) -> timedelta:
     if seconds < 1:
         raise BadUserInput(f"timeoutSeconds must be at least 1; it is {seconds}.", "timeoutSeconds")
     return timedelta(seconds=min(seconds, _LONGEST_SECONDS))

@@ -17,7 +17,11 @@ from graphql_api.domain.ports import Cursor, Slice
 
 PAGE_LIMIT = 100
 DEFAULT_SIZE = 20
+#: How many events a page of a log holds at most, and how many where nothing is asked for.
+EVENT_LIMIT = 1000
+DEFAULT_EVENTS = 100
 _CURSOR = re.compile(r"(\d{1,15}):([0-9a-f]{24})\Z")
+_NUMBER = re.compile(r"\d{1,9}\Z", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 First = Annotated[
@@ -26,6 +30,13 @@ First = Annotated[
         description=f"How many to give from the beginning, from 1 to {PAGE_LIMIT}; {DEFAULT_SIZE} when neither this "
         "nor `last` is given."
     ),
+]
+FirstOnly = Annotated[
+    int | None,
+    strawberry.argument(description=f"How many to give, from 1 to {PAGE_LIMIT}; {DEFAULT_SIZE} when it is left out."),
+]
+FirstEvents = Annotated[
+    int, strawberry.argument(description=f"How many events to give at most, from 1 to {EVENT_LIMIT}.")
 ]
 After = Annotated[str | None, strawberry.argument(description="Only what comes after this cursor.")]
 Last = Annotated[
@@ -48,12 +59,14 @@ class Listed(Protocol):
 
 Record = TypeVar("Record", bound=Listed)
 Node = TypeVar("Node")
+T = TypeVar("T")
 
 
 @strawberry.type(description="Where a page stands in its list.")
 class PageInfo:
     start_cursor: str | None = strawberry.field(
-        description="The first item's cursor: pass it as `before`, with `last`, to go back. Null on an empty page."
+        description="The first item's cursor: pass it as `before`, with `last`, to go back where the list can. Null on "
+        "an empty page."
     )
     end_cursor: str | None = strawberry.field(
         description="The last item's cursor: pass it as `after`, with `first`, to go on. Null on an empty page."
@@ -76,7 +89,7 @@ class Edge(Generic[Node]):
     node: Node = strawberry.field(description="The item.")
 
 
-@strawberry.type(description="One page of a list, newest first.")
+@strawberry.type(description="One page of a list.")
 class Connection(Generic[Node]):
     edges: list[Edge[Node]] = strawberry.field(description="The items with their cursors.")
     page_info: PageInfo = strawberry.field(description="Where this page stands.")
@@ -109,7 +122,7 @@ class PageRequest:
         before: str | None = None,
     ) -> PageRequest:
         """Null and leaving out are the same. Raises BadUserInput for what can't be a page."""
-        from_start, from_end = _read_size(first, "first"), _read_size(last, "last")
+        from_start, from_end = read_size(first, "first"), read_size(last, "last")
         if from_start is not None and from_end is not None:
             raise BadUserInput("first and last can't be asked for together: leave one of them out.", "last")
         return cls(
@@ -163,11 +176,39 @@ async def connection(
     )
 
 
-def _read_size(size: int | None, argument: str) -> int | None:
+def page_of(items: Sequence[T], first: int | None, after: str | None, to_node: Callable[[T], Node]) -> Connection[Node]:
+    """The page that was asked for, of a list that is at hand whole and only ever grows at its end."""
+    size, start = read_size(first, "first") or DEFAULT_SIZE, _read_number(after)
+    page = items[start : start + size]
+    end = start + len(page)
+
+    async def anything_after() -> bool:
+        return end < len(items)
+
+    async def anything_before() -> bool:
+        return min(start, len(items)) > 0
+
+    async def count() -> int:
+        return len(items)
+
+    return Connection(
+        edges=[Edge(cursor=_encode(str(number)), node=to_node(item)) for number, item in enumerate(page, start + 1)],
+        page_info=PageInfo(
+            start_cursor=_encode(str(start + 1)) if page else None,
+            end_cursor=_encode(str(end)) if page else None,
+            anything_after=anything_after,
+            anything_before=anything_before,
+        ),
+        count=count,
+    )
+
+
+def read_size(size: int | None, argument: str, limit: int = PAGE_LIMIT) -> int | None:
+    """How many to give; None when it is left out. Raises BadUserInput."""
     if size is None or size is strawberry.UNSET:
         return None
-    if not 1 <= size <= PAGE_LIMIT:
-        raise BadUserInput(f"{argument} must be from 1 to {PAGE_LIMIT}; it is {size}.", argument)
+    if not 1 <= size <= limit:
+        raise BadUserInput(f"{argument} must be from 1 to {limit}; it is {size}.", argument)
     return size
 
 
@@ -177,21 +218,44 @@ def _place(record: Listed) -> Cursor:
 
 def _write_cursor(place: Cursor) -> str:
     milliseconds = (place.created_at - _EPOCH) // timedelta(milliseconds=1)
-    return base64.urlsafe_b64encode(f"{milliseconds}:{place.id}".encode()).decode()
+    return _encode(f"{milliseconds}:{place.id}")
 
 
 def _read_cursor(text: str | None, argument: str) -> Cursor | None:
     if text is None or text is strawberry.UNSET:
         return None
-    try:
-        place = _CURSOR.match(base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True).decode("ascii"))
-    except (UnicodeError, binascii.Error):
-        place = None
+    place = _CURSOR.match(_decode(text))
     try:
         if place is not None:
             return Cursor(_EPOCH + timedelta(milliseconds=int(place[1])), place[2])
     except OverflowError:  # a time after the year 9999
         pass
-    raise BadUserInput(
+    raise _no_cursor(argument)
+
+
+def _read_number(after: str | None) -> int:
+    """How many items stand up to the cursor and with it."""
+    if after is None or after is strawberry.UNSET:
+        return 0
+    number = _NUMBER.match(_decode(after))
+    if number is None:
+        raise _no_cursor("after")
+    return int(number[0])
+
+
+def _encode(cursor: str) -> str:
+    return base64.urlsafe_b64encode(cursor.encode()).decode()
+
+
+def _decode(text: str) -> str:
+    """What stands in a cursor; nothing where it is none."""
+    try:
+        return base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
+    except (UnicodeError, binascii.Error):
+        return ""
+
+
+def _no_cursor(argument: str) -> BadUserInput:
+    return BadUserInput(
         f"{argument} must be a cursor as the API gives them out: an edge's cursor, startCursor or endCursor.", argument
     )

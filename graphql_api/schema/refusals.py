@@ -75,6 +75,62 @@ class StackUpdateNotFound(UserError):
     pass
 
 
+@strawberry.type(description="The stack update has ended, and nothing about it can be changed any more.")
+class StackUpdateEnded(UserError):
+    stack_update: StackUpdate = strawberry.field(description="As it ended.")
+
+    @classmethod
+    def of(cls, refusal: errors.StackUpdateEnded) -> StackUpdateEnded:
+        return cls(**_common(refusal), stack_update=StackUpdate.of(refusal.stack_update))
+
+
+@strawberry.type(description="The stack update is being ended, so that its deadline can't be moved.")
+class StackUpdateCancelling(UserError):
+    stack_update: StackUpdate = strawberry.field(description="As it is now; `cancellation` says how far that has come.")
+
+    @classmethod
+    def of(cls, refusal: errors.StackUpdateCancelling) -> StackUpdateCancelling:
+        return cls(**_common(refusal), stack_update=StackUpdate.of(refusal.stack_update))
+
+
+@strawberry.type(description="Stack updates of the stack are under way, and the caller did not want to wait.")
+class StackBusy(UserError):
+    blocked_by: StackUpdate = strawberry.field(description="The newest of them: watch it with stackUpdateChanged.")
+
+    @classmethod
+    def of(cls, refusal: errors.StackBusy) -> StackBusy:
+        return cls(**_common(refusal), blocked_by=StackUpdate.of(refusal.blocked_by))
+
+
+@strawberry.type(description="The idempotencyKey was used for other input within 24 hours.")
+class IdempotencyKeyReused(UserError):
+    stack_update_id: strawberry.ID = strawberry.field(description="The stack update that the other input led to.")
+
+    @classmethod
+    def of(cls, refusal: errors.IdempotencyKeyReused) -> IdempotencyKeyReused:
+        return cls(**_common(refusal), stack_update_id=strawberry.ID(refusal.stack_update_id))
+
+
+@strawberry.type(description="The events that were asked for are kept no longer.")
+class EventsExpired(UserError):
+    first_available_seq: int | None = strawberry.field(
+        description="The first event that is kept: go on with one less as `after`. Null when none is kept."
+    )
+
+    @classmethod
+    def of(cls, refusal: errors.EventsExpired) -> EventsExpired:
+        return cls(**_common(refusal), first_available_seq=refusal.first_available_seq)
+
+
+@strawberry.type(description="Events were asked for after one that there is not.")
+class CursorAhead(UserError):
+    last_seq: int = strawberry.field(description="The last event that there is; 0 when there is none yet.")
+
+    @classmethod
+    def of(cls, refusal: errors.CursorAhead) -> CursorAhead:
+        return cls(**_common(refusal), last_seq=refusal.last_seq)
+
+
 @strawberry.type(description="No Pulumi module is there for the manifest's kind.")
 class ModuleNotFound(UserError):
     pass
@@ -122,6 +178,11 @@ ANSWERS = [
     _answer(errors.CloudResourceNotFound, CloudResourceNotFound),
     _answer(errors.CloudResourceIdentityChanged, CloudResourceIdentityChanged),
     _answer(errors.CloudResourceBusy, CloudResourceBusy),
+    _answer(errors.StackUpdateNotFound, StackUpdateNotFound),
+    _answer(errors.StackUpdateEnded, StackUpdateEnded),
+    _answer(errors.StackUpdateCancelling, StackUpdateCancelling),
+    _answer(errors.StackBusy, StackBusy),
+    _answer(errors.IdempotencyKeyReused, IdempotencyKeyReused),
     _answer(errors.ModuleNotFound, ModuleNotFound),
     _answer(errors.ModuleInvalid, ModuleInvalid),
     _answer(errors.PulumiNotFound, PulumiNotFound),

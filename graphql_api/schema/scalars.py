@@ -15,7 +15,8 @@ _ID = re.compile(r"[0-9a-f]{24}\Z")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)\Z", re.ASCII)
 
 
-def _serialize_time(value: datetime) -> str:
+def write_time(value: datetime) -> str:
+    """The time as every answer has it."""
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -42,7 +43,7 @@ CONFIG = StrawberryConfig(
             description="A point in time, RFC 3339 in UTC, ending in Z, with milliseconds. Given by a client it may "
             "have any offset; what is finer than milliseconds is cut off.",
             specified_by_url="https://scalars.graphql.org/andimarek/date-time",
-            serialize=_serialize_time,
+            serialize=write_time,
             parse_value=_parse_time,
         )
     }

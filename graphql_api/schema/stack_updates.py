@@ -10,13 +10,42 @@ import strawberry
 from strawberry.scalars import JSON
 
 from graphql_api.domain import records
+from graphql_api.schema.actions import StackUpdateActions
+from graphql_api.schema.cancellation import Cancellation
 from graphql_api.schema.cloud_resources import ById, CloudResource
 from graphql_api.schema.context import Info
-from graphql_api.schema.enums import FailureKind, StackOperation, StackUpdatePhase, StackUpdateStatus
-from graphql_api.schema.filters import StackUpdateFilter
+from graphql_api.schema.enums import (
+    FailureKind,
+    QueueReason,
+    StackOperation,
+    StackUpdatePhase,
+    StackUpdateStatus,
+    WhenBusy,
+)
+from graphql_api.schema.events import AfterSeq, StackUpdateEventPage
+from graphql_api.schema.filters import LogFilter, StackUpdateFilter
 from graphql_api.schema.node import Node
-from graphql_api.schema.pagination import After, Before, Connection, First, Last, PageRequest, connection
+from graphql_api.schema.pagination import (
+    DEFAULT_EVENTS,
+    EVENT_LIMIT,
+    After,
+    Before,
+    Connection,
+    First,
+    FirstEvents,
+    FirstOnly,
+    Last,
+    PageRequest,
+    connection,
+    page_of,
+    read_size,
+)
+from graphql_api.schema.progress import Progress, ResourceProgress
+from graphql_api.schema.queue import QueuePlace
 from graphql_api.schema.scalars import read_id
+
+Filter = Annotated[StackUpdateFilter | None, strawberry.argument(description="Leave out to list all.")]
+EventFilter = Annotated[LogFilter | None, strawberry.argument(description="Leave out to get all events.")]
 
 
 @strawberry.type(description="An error that Pulumi reported.")
@@ -42,19 +71,6 @@ class StackOutput:
     secret: bool = strawberry.field(description="Whether Pulumi keeps it secret.")
 
 
-@strawberry.type(description="What can be done about a stack update as it is now.")
-class StackUpdateActions:
-    update: strawberry.Private[records.StackUpdate]
-
-    @strawberry.field(
-        description="Whether its cloud resource can be deployed again: the update has ended, and the cloud resource "
-        "is still kept and names a stack."
-    )
-    async def can_deploy_again(self, info: Info) -> bool:
-        resource = await info.context.loaders.cloud_resource.load(self.update.cloud_resource_id)
-        return await info.context.services.updates.can_deploy_again(self.update, resource)
-
-
 @strawberry.type(description="One deployment of a cloud resource, from its acceptance to its outcome.")
 class StackUpdate(Node):
     id: strawberry.ID = strawberry.field(description="24 hex digits.")
@@ -72,19 +88,60 @@ class StackUpdate(Node):
         description="What Pulumi exited with; null while it runs, if it never started, or if a signal ended it."
     )
     failure: Failure | None = strawberry.field(description="Why it failed; null unless it did.")
-    stack_outputs: list[StackOutput] = strawberry.field(description="The stack's outputs once it has ended.")
+    stack_outputs: list[StackOutput] = strawberry.field(
+        description="The stack's outputs, as far as they are known: they come while it runs, and are complete once it "
+        "has ended."
+    )
+    progress: Progress = strawberry.field(description="How far it has come.")
     created_at: datetime = strawberry.field(description="When it was accepted.")
     updated_at: datetime = strawberry.field(description="When this record last changed.")
     started_at: datetime | None = strawberry.field(description="When a worker took it up.")
     finished_at: datetime | None = strawberry.field(description="When its outcome was known.")
     timeout_seconds: int = strawberry.field(description="How long it may run, from `startedAt`.")
     deadline: datetime | None = strawberry.field(description="When it is ended if it still runs; null while queued.")
+    cancellation: Cancellation | None = strawberry.field(
+        description="How it is being ended before its time, or was; null when nothing like that was begun."
+    )
     actions: StackUpdateActions = strawberry.field(description="What can be done about it.")
+    record: strawberry.Private[records.StackUpdate]
 
     @strawberry.field(description="The cloud resource that is deployed, as it is now; null when it is gone.")
     async def cloud_resource(self, info: Info) -> CloudResource | None:
         record = await info.context.loaders.cloud_resource.load(records.CloudResourceId(self.cloud_resource_id))
         return CloudResource.of(record) if record else None
+
+    @strawberry.field(description="Where it stands in the queue; null unless it is QUEUED.")
+    async def queue(self, info: Info) -> QueuePlace | None:
+        place = await info.context.services.queue.place(self.record)
+        if place is None:
+            return None
+        before = StackUpdate.of(place.blocked_by) if place.blocked_by else None
+        return QueuePlace(position=place.position, blocked_by=before, reason=QueueReason(place.reason))
+
+    @strawberry.field(
+        description="What was done to each Pulumi resource so far, in the order in which Pulumi began. An operation "
+        "keeps its place, so that a list of them only grows."
+    )
+    async def resources(
+        self, info: Info, first: FirstOnly = strawberry.UNSET, after: After = strawberry.UNSET
+    ) -> Connection[ResourceProgress]:
+        found = await info.context.services.events.resources(self.record.id)
+        return page_of(found, first, after, ResourceProgress.of)
+
+    @strawberry.field(
+        description="A part of its log. Where much of it has to be searched, the page may hold less than was asked "
+        "for, or nothing, and still have more: go on with `seq`. Events that are kept no longer are passed over."
+    )
+    async def log(
+        self,
+        info: Info,
+        after: AfterSeq = 0,
+        first: FirstEvents = DEFAULT_EVENTS,
+        filter: EventFilter = strawberry.UNSET,  # noqa: A002 (the schema's word)
+    ) -> StackUpdateEventPage:
+        size = read_size(first, "first", EVENT_LIMIT) or DEFAULT_EVENTS
+        page = await info.context.services.events.page(self.record.id, after, size, LogFilter.of(filter))
+        return StackUpdateEventPage.of(page)
 
     @strawberry.field(
         description="What Pulumi printed and how it ended: an object with status, timestamp, stack_fqdn, stdout, "
@@ -111,13 +168,16 @@ class StackUpdate(Node):
                 StackOutput(name=output.name, value=JSON(output.value), secret=output.secret)
                 for output in record.stack_outputs
             ],
+            progress=Progress.of(record.progress),
             created_at=record.created_at,
             updated_at=record.updated_at,
             started_at=record.started_at,
             finished_at=record.finished_at,
             timeout_seconds=round(record.timeout.total_seconds()),
             deadline=record.deadline,
+            cancellation=Cancellation.of(record.cancellation) if record.cancellation else None,
             actions=StackUpdateActions(update=record),
+            record=record,
         )
 
 
@@ -130,9 +190,6 @@ def _failure(failure: records.Failure | None) -> Failure | None:
         retryable=failure.retryable,
         diagnostics=[Diagnostic(message=it.message, urn=it.urn) for it in failure.diagnostics],
     )
-
-
-Filter = Annotated[StackUpdateFilter | None, strawberry.argument(description="Leave out to list all.")]
 
 
 @strawberry.type
@@ -167,4 +224,30 @@ class DeployCloudResourceInput:
     timeout_seconds: int | None = strawberry.field(
         default=strawberry.UNSET,
         description="How long it may run, in whole seconds from 1; more than the server's limit is cut to that limit.",
+    )
+    when_busy: WhenBusy | None = strawberry.field(
+        default=WhenBusy.QUEUE, description="What to do when stack updates of the stack are under way already."
+    )
+    idempotency_key: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="A text of your own, such as a UUID, of up to 200 printable characters. The same request under the "
+        "same key within 24 hours is answered with the same stack update, so that it can be repeated safely when its "
+        "answer was lost.",
+    )
+
+
+@strawberry.input(description="A stack update to cancel.")
+class CancelStackUpdateInput:
+    id: strawberry.ID = strawberry.field(description="The stack update's id.")
+    force: bool | None = strawberry.field(
+        default=False, description="Whether to go on to the next step at once where its end has begun already."
+    )
+
+
+@strawberry.input(description="A stack update to give more time.")
+class ExtendStackUpdateDeadlineInput:
+    id: strawberry.ID = strawberry.field(description="The stack update's id.")
+    timeout_seconds: int = strawberry.field(
+        description="How long it may run, in whole seconds from `startedAt`; more than it has now. More than the "
+        "server's limit is cut to that limit."
     )

@@ -14,8 +14,9 @@ from graphql_api.domain.ports import DeletedResource
 from graphql_api.domain.records import StackUpdateId
 from graphql_api.schema.cloud_resources import ById, CloudResource
 from graphql_api.schema.context import Info
+from graphql_api.schema.events import AfterSeq, StackUpdateEventBatch
 from graphql_api.schema.filters import CloudResourceFilter, StackUpdateFilter
-from graphql_api.schema.refusals import StackUpdateNotFound
+from graphql_api.schema.refusals import CursorAhead, EventsExpired, StackUpdateNotFound
 from graphql_api.schema.scalars import read_id
 from graphql_api.schema.stack_updates import StackUpdate
 from graphql_api.service.feed import Ready
@@ -80,6 +81,10 @@ CloudResourcesChangedPayload = Annotated[
     CloudResourcesReady | CloudResourceChange | CloudResourceDeleted,
     strawberry.union("CloudResourcesChangedPayload", description="What cloudResourcesChanged pushes."),
 ]
+StackUpdateEventsPayload = Annotated[
+    StackUpdateEventBatch | StackUpdateNotFound | EventsExpired | CursorAhead,
+    strawberry.union("StackUpdateEventsPayload", description="What stackUpdateEvents pushes."),
+]
 WatchedUpdates = Annotated[StackUpdateFilter | None, strawberry.argument(description="Leave out to watch all.")]
 WatchedResources = Annotated[CloudResourceFilter | None, strawberry.argument(description="Leave out to watch all.")]
 
@@ -87,8 +92,8 @@ WatchedResources = Annotated[CloudResourceFilter | None, strawberry.argument(des
 @strawberry.type(description="What clients can watch.")
 class Subscription:
     @strawberry.subscription(
-        description="The stack update as it is now, then whenever it changes (at most five times a second, never "
-        "without the last); completes when it has ended."
+        description="The stack update as it is now, then whenever it changes, or its place in the queue does (at most "
+        "five times a second, never without the last); completes when it has ended."
     )
     async def stack_update_changed(
         self,
@@ -102,6 +107,29 @@ class Subscription:
                     yield StackUpdateChange(stack_update=StackUpdate.of(update))
         except errors.StackUpdateNotFound as refusal:
             yield StackUpdateNotFound.of(refusal)
+
+    @strawberry.subscription(
+        description="Every event after `after`, without a gap or a double: first those that are there, then each as it "
+        "happens. The first batch comes at once, even if it is empty. Completes when the stack update has ended and "
+        "all its events are given. After a reconnection go on with the last batch's `seq` as `after`."
+    )
+    async def stack_update_events(
+        self,
+        info: Info,
+        id: ById,  # noqa: A002 (the schema's word)
+        after: AfterSeq = 0,
+    ) -> AsyncIterator[StackUpdateEventsPayload]:
+        update_id = StackUpdateId(read_id(id, "id"))
+        try:
+            async with aclosing(info.context.services.events.watch(update_id, after)) as batches:
+                async for batch in batches:
+                    yield StackUpdateEventBatch.of(batch)
+        except errors.StackUpdateNotFound as refusal:
+            yield StackUpdateNotFound.of(refusal)
+        except errors.EventsExpired as refusal:
+            yield EventsExpired.of(refusal)
+        except errors.CursorAhead as refusal:
+            yield CursorAhead.of(refusal)
 
     @strawberry.subscription(
         description="StackUpdatesReady, then each stack update that is new or changes, as the filter asks. Of changes "

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphql_api.service.control import Control
+from graphql_api.service.events import Events
 from graphql_api.service.facts import ServerFacts
+from graphql_api.service.queue import Queue
 from graphql_api.service.resources import Resources
 from graphql_api.service.updates import Updates
 from graphql_api.service.watch import Watch
@@ -16,5 +19,8 @@ class Services:
 
     resources: Resources
     updates: Updates
+    control: Control
+    queue: Queue
+    events: Events
     watch: Watch
     facts: ServerFacts

@@ -8,27 +8,36 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Route, WebSocketRoute
 
 from graphql_api.adapters import Backends, open_backends
 from graphql_api.adapters.in_process import InProcessWakeups
-from graphql_api.domain.ports import EVERY_UPDATE, Slice, StackUpdateFilter, UpdateHistory
-from graphql_api.domain.records import CloudResourceId, StackUpdate
+from graphql_api.domain.events import StatusChanged
+from graphql_api.domain.ports import EVERY_UPDATE, Chunk, Slice, StackUpdateFilter, UpdateHistory, events_topic
+from graphql_api.domain.records import CloudResourceId, Phase, StackUpdate
 from graphql_api.schema import SCHEMA
 from graphql_api.schema.context import Context
 from graphql_api.service import Services
+from graphql_api.service.control import Control
+from graphql_api.service.events import Events
 from graphql_api.service.facts import ServerFacts
 from graphql_api.service.manifests import Manifests
+from graphql_api.service.queue import Queue
 from graphql_api.service.resources import Resources
 from graphql_api.service.turns import Turns
 from graphql_api.service.updates import QUEUE_LIMIT, Updates
 from graphql_api.service.watch import Watch
+from graphql_api.transport.download import Download
 from graphql_api.transport.endpoint import Endpoint
-from graphql_api.transport.guard import Access
+from graphql_api.transport.guard import Access, Guard
+from tests.builders import FAILURE
+from tests.service import Service
 
 
 @dataclass
@@ -72,12 +81,15 @@ class Parts:
     def __post_init__(self) -> None:
         turns, manifests = Turns(), Manifests(self_managed=True)
         resources, updates = self.backends.resources, self.backends.updates
+        queue = Queue(self.history, max_concurrent=1, at_work=lambda: 0)
         self.services = Services(
             resources=Resources(resources, self.history, self.wakeups, turns, manifests),
             updates=Updates(
                 resources,
                 updates,
                 self.history,
+                self.backends.requests,
+                self.backends.keys,
                 self.wakeups,
                 self,
                 turns,
@@ -87,7 +99,10 @@ class Parts:
                 self_managed=True,
                 queue_limit=self.queue_limit,
             ),
-            watch=Watch(updates, self.history, resources, self.wakeups),
+            control=Control(updates, self.backends.requests, self.wakeups, timeout_limit=timedelta(hours=6)),
+            queue=queue,
+            events=Events(updates, self.backends.events, self.wakeups),
+            watch=Watch(updates, self.history, resources, self.wakeups, queue),
             facts=ServerFacts(
                 version="0",
                 backend="file",
@@ -113,16 +128,43 @@ class Parts:
         assert not result.errors, result.errors
         return result.data
 
+    async def errors(self, query: str, **variables: Any) -> list[dict[str, Any]]:
+        """The errors of an operation, each by what its extensions hold."""
+        result = await SCHEMA.execute(query, variables, Context(self.services))
+        return [error.extensions or {} for error in result.errors or []]
+
+    async def append(self, chunk: Chunk) -> Chunk:
+        """Write to a log, as the worker does; with the last event the record ends, too."""
+        assert await self.backends.events.append(chunk)
+        await self.wakeups.announce(events_topic(chunk.update_id))
+        what = chunk.events[-1].what
+        if isinstance(what, StatusChanged) and what.phase is Phase.FINISHED:
+            update = await self.backends.updates.get(chunk.update_id)
+            assert update
+            await self.backends.updates.save(update.failed(update.updated_at, FAILURE))
+            await self.wakeups.announce(update.id)
+        return chunk
+
     @asynccontextmanager
-    async def served(self) -> AsyncIterator[str]:
-        """The address, HOST:PORT, of a server of these use cases."""
-        endpoint = Endpoint(Access(None), self.services)
-        app = Starlette(routes=[Route("/graphql", endpoint), WebSocketRoute("/graphql", endpoint)])
+    async def served(self, token: str | None = None) -> AsyncIterator[Service]:
+        """A server of these use cases, which has neither a worker nor a place for its data."""
+        access = Access(token)
+        endpoint = Endpoint(access, self.services)
+        download = Download(self.services.events)
+        app = Starlette(
+            routes=[
+                Route("/graphql", endpoint),
+                WebSocketRoute("/graphql", endpoint),
+                Route("/stack-updates/{id}/log.txt", download.text),
+                Route("/stack-updates/{id}/log.ndjson", download.ndjson),
+            ],
+            middleware=[Middleware(Guard, access=access, hosts=["127.0.0.1"], origins=[])],
+        )
         with socket.create_server(("127.0.0.1", 0)) as listener:
             server = _Server(uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=5))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
-                yield "{}:{}".format(*listener.getsockname())
+                yield Service("{}:{}".format(*listener.getsockname()), Path())
             finally:
                 server.should_exit = True
                 await serving

@@ -160,16 +160,14 @@ async def test_a_malformed_filter_is_an_error_with_a_code(service: Service, filt
 
 async def test_a_client_that_vanishes_leaves_no_listener() -> None:
     """When a connection breaks without a goodbye, in the middle of subscriptions, nobody listens for it any more."""
-    async with parts() as made, made.served() as address:
-        service = Service(address, root=None)  # type: ignore[arg-type]  # no modules and no data here
-        async with service.raw_websocket() as socket:
-            await socket.send(json.dumps({"type": "connection_init"}))
-            assert json.loads(await socket.recv())["type"] == "connection_ack"
-            for name, query in {"1": UPDATES, "2": RESOURCES}.items():
-                await socket.send(json.dumps({"type": "subscribe", "id": name, "payload": {"query": query}}))
-                assert json.loads(await socket.recv())["type"] == "next"
-            assert len(made.wakeups.topics) == 2
+    async with parts() as made, made.served() as service, service.raw_websocket() as socket:
+        await socket.send(json.dumps({"type": "connection_init"}))
+        assert json.loads(await socket.recv())["type"] == "connection_ack"
+        for name, query in {"1": UPDATES, "2": RESOURCES}.items():
+            await socket.send(json.dumps({"type": "subscribe", "id": name, "payload": {"query": query}}))
+            assert json.loads(await socket.recv())["type"] == "next"
+        assert len(made.wakeups.topics) == 2
 
-            socket.transport.abort()
+        socket.transport.abort()
 
-            await eventually(lambda: not made.wakeups.topics)
+        await eventually(lambda: not made.wakeups.topics)

@@ -12,7 +12,6 @@ from graphql_api.domain.manifest import examine
 from graphql_api.schema import SCHEMA
 from tests.api.parts import parts
 from tests.builders import MANIFEST, a_cloud_resource
-from tests.service import Service
 
 NESTED = (
     "{ cloudResources(first: 100) { nodes { stackUpdates(first: 100) { nodes { cloudResource { "
@@ -30,6 +29,20 @@ query ($n: Int) {
     nodes { name labels { name } stackUpdates(first: $n) { nodes { id failure { diagnostics { urn } } } } }
   }
 }"""
+#: Logs and resources have pages of their own sizes: the first as large as no other.
+LOGS = "{ stackUpdates(first: 100) { nodes { log(first: 1000) { events { seq } } } } }"
+LOG_VARIABLE = "query ($n: Int!) { stackUpdates(first: 100) { nodes { log(first: $n) { events { seq } } } } }"
+RESOURCES = """
+{
+  cloudResources(first: 100) { nodes { stackUpdates(first: 20) { nodes { resources(first: 100) { nodes { id } } } } } }
+}"""
+LISTED = """
+{
+  stackUpdates(first: 100) {
+    nodes { log { events { seq ... on ResourceChanged { resource { id } } } } resources(first: 100) { nodes { id } } }
+  }
+}"""
+WHOLE = "{ node(id: 1) { ... on StackUpdate { log(first: 1000) { events { seq } } } } }"
 
 EXAMINED = "{ cloudResources { nodes { stackFqdn labels { name } problems { message } } } }"
 
@@ -45,11 +58,16 @@ def chained(levels: int) -> str:
     return " ".join(["{ node(id: 1) { ...F0 } }", *fragments, f"fragment F{levels} on CloudResource {{ id }}"])
 
 
-@pytest.mark.parametrize("query", [NESTED, VARIABLES, chained(22)], ids=["nested", "variables", "fragments"])
-async def test_an_answer_without_measure_is_refused(service: Service, query: str) -> None:
+@pytest.mark.parametrize(
+    "query",
+    [NESTED, VARIABLES, chained(22), LOGS, LOG_VARIABLE, RESOURCES],
+    ids=["nested", "variables", "fragments", "logs", "logs by variable", "resources"],
+)
+async def test_an_answer_without_measure_is_refused(query: str) -> None:
     """Lists in lists, sizes in variables, and fragments that double are counted, and nothing runs."""
-    begin = time.monotonic()
-    answer = await service.post({"query": query})
+    async with parts() as made, made.served() as service:
+        begin = time.monotonic()
+        answer = await service.post({"query": query})
 
     assert [error["code"] for error in answer.errors] == ["GRAPHQL_VALIDATION_FAILED"]
     assert "smaller pages" in answer.errors[0]["message"]
@@ -60,6 +78,8 @@ async def test_what_people_ask_for_is_not_refused() -> None:
     """The largest page of records with the largest page of each one's history, and GraphiQL's introspection."""
     async with parts() as made:
         assert await made.execute(DETAIL, n=100) == {"cloudResources": {"nodes": []}}
+        assert await made.execute(LISTED) == {"stackUpdates": {"nodes": []}}
+        assert await made.errors(WHOLE) == [{"code": "BAD_USER_INPUT", "argument": "id"}]
         assert (await made.execute(get_introspection_query(input_value_deprecation=True)))["__schema"]
 
 

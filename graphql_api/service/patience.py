@@ -1,0 +1,25 @@
+"""Patience with a store that is away: whoever watches waits for it, however long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from graphql_api.domain.errors import StoreUnavailable
+from graphql_api.service.feed import REREAD_INTERVAL
+
+T = TypeVar("T")
+
+_log = logging.getLogger("stackcast.watch")
+
+
+async def patiently(what: str, read: Callable[[], Awaitable[T]]) -> T:
+    """What is read as soon as the store answers; ``what`` says in the log what that is."""
+    while True:
+        try:
+            return await read()
+        except StoreUnavailable as error:
+            _log.warning("watching %s: %s", what, error)
+            await asyncio.sleep(REREAD_INTERVAL.total_seconds())
