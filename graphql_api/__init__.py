@@ -1,16 +1,12 @@
 """stackcast: Pulumi deployments behind one GraphQL API. A map of the package; importing it loads nothing.
 
-``domain``     what a deployment is: records, manifests, refusals, and the ports to the outside
+``domain``     what a deployment is: records, events, manifests, refusals, and the ports to the outside
 ``service``    the use cases, speaking only to ports
 ``schema``     the GraphQL types and resolvers, which only translate
-``transport``  GraphQL over HTTP and websocket, and who may come in
+``transport``  GraphQL over HTTP and websocket, downloads, and who may come in
 ``adapters``   the ports over SQLite, MongoDB and in one process
 ``app``        puts it all together with ``runners``, which runs Pulumi
 ``settings``   what can be set, from the environment
 ``server``     the application on uvicorn
-``client``     a client of the public API
-``terminal``   how a stack update is shown
-``demo``       a sample, deployed through that client
-``doctor``     every check of a machine that is to serve or deploy
-``cli``        the command ``stackcast``
+``cli``        the command ``stackcast``, a client of the public API
 """

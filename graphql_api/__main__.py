@@ -1,6 +1,6 @@
 """The command line's front door: `stackcast`, or `python -m graphql_api`."""
 
-from graphql_api.cli import cli
+from graphql_api.cli.front import cli
 
 
 def main() -> None:

@@ -20,24 +20,34 @@ from graphql_api.adapters.probe import probe
 from graphql_api.domain.diagnosis import Check
 from graphql_api.domain.errors import StartRefused
 from graphql_api.service import Services
+from graphql_api.service.control import Control
+from graphql_api.service.events import Events
 from graphql_api.service.facts import ServerFacts
 from graphql_api.service.manifests import Manifests
+from graphql_api.service.queue import Queue
 from graphql_api.service.resources import Resources
 from graphql_api.service.turns import Turns
 from graphql_api.service.updates import Updates
 from graphql_api.service.watch import Watch
 from graphql_api.settings import LOOPBACK, WILDCARDS, Settings
+from graphql_api.transport.download import Download
 from graphql_api.transport.endpoint import Endpoint
 from graphql_api.transport.guard import Access, Guard
 from graphql_api.transport.health import Readiness, healthz
 from runners import toolchain
+from runners.changes import FileChanges
 from runners.datadir import DataDirectory, open_data_directory
 from runners.deployment import Deployer
 from runners.doctor import Installation, examine
+from runners.job import JobSettings
 from runners.lease import Lease, the_only_service
+from runners.limits import RunLimits, default_memory_limit
+from runners.patience import to_the_end
 from runners.pulumi import PulumiSettings
-from runners.worker import Worker, WorkerSettings
+from runners.worker import Worker, WorkerPorts, WorkerSettings
 from runners.workspace import Modules
+
+_MEBIBYTE = 1024 * 1024
 
 _log = logging.getLogger("stackcast")
 
@@ -53,14 +63,18 @@ async def open_app(settings: Settings) -> AsyncIterator[Starlette]:
         backends = await stack.enter_async_context(open_backends(settings.store_url))
         service = await stack.enter_async_context(the_only_service(backends.claims, directory.title))
         deployer = _deployer(settings, directory)
-        worker = _worker(settings, directory, backends, deployer, service)
+        changes = await stack.enter_async_context(FileChanges())
+        worker = _worker(settings, directory, backends, deployer, changes, service)
         work = await stack.enter_async_context(_working(worker, settings))
         access = Access(settings.token.get_secret_value() if settings.token else None)
-        endpoint = Endpoint(access, _services(settings, backends, deployer, worker))
+        services = _services(settings, backends, deployer, worker)
+        endpoint, download = Endpoint(access, services), Download(services.events)
         yield Starlette(
             routes=[
                 Route("/graphql", endpoint),
                 WebSocketRoute("/graphql", endpoint),
+                Route("/stack-updates/{id}/log.txt", download.text),
+                Route("/stack-updates/{id}/log.ndjson", download.ndjson),
                 Route("/healthz", healthz),
                 Route("/readyz", Readiness(backends.ping, work.done, deployer.find_cli).answer),
             ],
@@ -101,19 +115,22 @@ def _middleware(settings: Settings, access: Access) -> list[Middleware]:
         return [guard]
     headers = ["authorization", "content-type"]
     cors = Middleware(
-        CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["POST"], allow_headers=headers
+        CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["GET", "POST"], allow_headers=headers
     )
     return [cors, guard]
 
 
 def _services(settings: Settings, backends: Backends, deployer: Deployer, worker: Worker) -> Services:
     turns, manifests = Turns(), Manifests(self_managed=settings.self_managed)
+    queue = Queue(backends.history, settings.max_concurrent, lambda: worker.at_work)
     return Services(
         resources=Resources(backends.resources, backends.history, backends.wakeups, turns, manifests),
         updates=Updates(
             backends.resources,
             backends.updates,
             backends.history,
+            backends.requests,
+            backends.keys,
             backends.wakeups,
             deployer,
             turns,
@@ -122,7 +139,10 @@ def _services(settings: Settings, backends: Backends, deployer: Deployer, worker
             timeout_limit=settings.deploy_timeout_limit,
             self_managed=settings.self_managed,
         ),
-        watch=Watch(backends.updates, backends.history, backends.resources, backends.wakeups),
+        control=Control(backends.updates, backends.requests, backends.wakeups, settings.deploy_timeout_limit),
+        queue=queue,
+        events=Events(backends.updates, backends.events, backends.wakeups),
+        watch=Watch(backends.updates, backends.history, backends.resources, backends.wakeups, queue),
         facts=_facts(settings, backends, deployer, worker),
     )
 
@@ -146,18 +166,29 @@ def _facts(settings: Settings, backends: Backends, deployer: Deployer, worker: W
 
 
 def _worker(
-    settings: Settings, directory: DataDirectory, backends: Backends, deployer: Deployer, service: Lease
+    settings: Settings,
+    directory: DataDirectory,
+    backends: Backends,
+    deployer: Deployer,
+    changes: FileChanges,
+    service: Lease,
 ) -> Worker:
+    memory = settings.memory_limit * _MEBIBYTE if settings.memory_limit else default_memory_limit()
     worker_settings = WorkerSettings(
         owner=directory.owner,
         runs=directory.runs,
         locks=directory.locks,
-        graces=(settings.interrupt_grace, settings.terminate_grace),
+        jobs=JobSettings(
+            graces=(settings.interrupt_grace, settings.terminate_grace),
+            limits=RunLimits(settings.output_limit * _MEBIBYTE, memory),
+        ),
+        log_limit=settings.log_limit * _MEBIBYTE,
         max_concurrent=settings.max_concurrent,
     )
-    return Worker(
-        backends.updates, backends.history, backends.claims, backends.wakeups, deployer, worker_settings, service
+    ports = WorkerPorts(
+        backends.updates, backends.history, backends.claims, backends.events, backends.requests, backends.wakeups
     )
+    return Worker(ports, deployer, changes, worker_settings, service)
 
 
 @asynccontextmanager
@@ -168,7 +199,7 @@ async def _working(worker: Worker, settings: Settings) -> AsyncIterator[asyncio.
     try:
         yield work
     finally:
-        await _to_the_end(asyncio.create_task(_drain(worker, work, settings), name="drain"))
+        await to_the_end(_drain(worker, work, settings))
 
 
 async def _drain(worker: Worker, work: asyncio.Task[None], settings: Settings) -> None:
@@ -181,19 +212,6 @@ async def _drain(worker: Worker, work: asyncio.Task[None], settings: Settings) -
 def _log_failure(work: asyncio.Task[None]) -> None:
     if not work.cancelled() and (error := work.exception()):
         _log.error("the worker has failed: nothing is deployed until a restart", exc_info=error)
-
-
-async def _to_the_end(cleanup: asyncio.Task[None]) -> None:
-    """Wait until it is done, however often the waiting is cancelled: that is heeded afterwards."""
-    cancelled = None
-    while not cleanup.done():
-        try:
-            await asyncio.wait([cleanup])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    await cleanup
-    if cancelled is not None:
-        raise cancelled
 
 
 def _deployer(settings: Settings, directory: DataDirectory) -> Deployer:

@@ -25,6 +25,8 @@ from graphql_api.domain.errors import StartRefused
 
 #: About three years: longer than anything here lasts, and still a duration everywhere.
 _MOST_SECONDS = 100_000_000
+#: A million of them is as good as no limit, and can still be counted in bytes.
+_MOST_MEBIBYTES = 1024 * 1024
 #: Variables that may be in a file instead, which a variable with `_FILE` at its end names: secrets of containers are.
 _IN_FILES = ("STACKCAST_TOKEN", "STACKCAST_DATABASE_URL")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -187,6 +189,27 @@ class Settings(BaseModel):
         alias="STACKCAST_TERMINATE_GRACE",
         ge=timedelta(0),
         description="After the second SIGTERM (stop at once), how long until SIGKILL.",
+    )
+    log_limit: int = Field(
+        256,
+        alias="STACKCAST_LOG_LIMIT",
+        ge=1,
+        le=_MOST_MEBIBYTES,
+        description="MiB of lines kept of one deployment's log; of what comes after, only the last lines are.",
+    )
+    output_limit: int = Field(
+        4096,
+        alias="STACKCAST_OUTPUT_LIMIT",
+        ge=1,
+        le=_MOST_MEBIBYTES,
+        description="MiB of output that one deployment may write, beyond which it is ended.",
+    )
+    memory_limit: int | None = Field(
+        None,
+        alias="STACKCAST_MEMORY_LIMIT",
+        ge=1,
+        le=_MOST_MEBIBYTES,
+        description="MiB of memory that one deployment may use, beyond which it is ended; by default 80 % of all.",
     )
     max_concurrent: int = Field(
         os.cpu_count() or 1,

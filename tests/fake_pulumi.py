@@ -5,6 +5,7 @@
     sleep: seconds before it ends        ignore: how many SIGTERMs it ignores
     exit: its exit status                stdout, stderr: what it prints
     error: an error diagnostic           outputs: the stack's outputs
+    lines: how many lines it prints      every: seconds between them      width: how long each is
     echo_input: true prints its stack input; echo_environment: true prints its environment
 
 Each start appends the command to `starts` in PULUMI_HOME, so that a test can tell that nothing was started.
@@ -95,6 +96,11 @@ def act(plan: dict[str, Any], tell: Any) -> int:
         print(os.environ.get("STACK_INPUT_YAML") or (file and Path(file).read_text()))
     if plan.get("echo_environment"):
         print(json.dumps(dict(os.environ)))
+    for number in range(plan.get("lines", 0)):
+        print(line(number, plan.get("width", 0)), flush="every" in plan)
+        if "every" in plan:
+            time.sleep(plan["every"])
+    sys.stdout.flush()
     end = time.monotonic() + plan.get("sleep", 0)
     while time.monotonic() < end and asked <= plan.get("ignore", 0):
         time.sleep(0.01)
@@ -107,6 +113,11 @@ def act(plan: dict[str, Any], tell: Any) -> int:
     resource = {"type": "pulumi:pulumi:Stack", "urn": "urn:stack", "new": {"outputs": plan.get("outputs", {})}}
     tell({"resOutputsEvent": {"metadata": resource}})
     return finish(tell, plan.get("exit", 0))
+
+
+def line(number: int, width: int = 0) -> str:
+    """A line that can be told from all others."""
+    return f"line {number} ".ljust(width, ".") if width else f"line {number}"
 
 
 def finish(tell: Any, status: int) -> int:

@@ -147,13 +147,17 @@ class Service:
 
     async def watch(self, update_id: str) -> AsyncGenerator[dict[str, Any], None]:
         """Every push of the subscription, over a plain websocket, until the server completes it."""
+        async for change in self.subscribe(WATCH, "stackUpdateChanged", id=update_id):
+            yield change.get("stackUpdate", change)
+
+    async def subscribe(self, query: str, field: str, **variables: Any) -> AsyncGenerator[dict[str, Any], None]:
+        """What a subscription's field pushes, over a websocket of its own, until the server completes it."""
         async with self.websocket() as socket:
-            payload = {"query": WATCH, "variables": {"id": update_id}}
+            payload = {"query": query, "variables": variables}
             await socket.send(json.dumps({"type": "subscribe", "id": "1", "payload": payload}))
             while (message := await receive(socket))["type"] == "next":
                 assert "errors" not in message["payload"], message
-                change = message["payload"]["data"]["stackUpdateChanged"]
-                yield change.get("stackUpdate", change)
+                yield message["payload"]["data"][field]
             assert message == {"type": "complete", "id": "1"}
 
     @asynccontextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from gql import Client, GraphQLRequest
 from gql.client import AsyncClientSession
 from gql.transport.exceptions import TransportError, TransportQueryError
 from gql.transport.websockets import WebsocketsTransport
+from graphql import ExecutionResult
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from graphql_api.domain.errors import StackcastError, StoreUnavailable
@@ -25,13 +27,10 @@ Record = dict[str, Any]
 #: How long to try to connect, and how long to wait for an answer: preflight alone may ask Pulumi for its version.
 CONNECT_PATIENCE = timedelta(seconds=10)
 ANSWER_PATIENCE = timedelta(seconds=45)
-#: How long a connection that was lost is tried again, with pauses that double up to the longest.
-RECONNECT_PATIENCE = timedelta(seconds=60)
-FIRST_PAUSE = timedelta(seconds=0.25)
-LONGEST_PAUSE = timedelta(seconds=5)
 #: The largest answer that is taken, in bytes.
 MESSAGE_LIMIT = 64 * 1024 * 1024
 _CLOSE_PATIENCE = 2  # seconds; the process is about to end
+_QUEUED = 8  # how many answers to one question may wait to be used
 _PAGE = 100  # the most that the API gives at once
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
@@ -41,6 +40,12 @@ _STACK_UPDATE = """
   failure { kind message retryable }
   cloudResource { id kind name }
 """
+_CANCELLATION = "requestedAt reason stage nextStageAt lockLeft"
+_PRESENT = f"""{_STACK_UPDATE}
+  progress {{ total inProgress done failed interrupted }}
+  queue {{ position reason blockedBy {{ id }} }}
+  cancellation {{ {_CANCELLATION} }}
+"""
 _APPLY = f"""
 mutation Apply($manifest: String!) {{
   applyCloudResource(input: {{manifest: $manifest}}) {{
@@ -49,16 +54,57 @@ mutation Apply($manifest: String!) {{
   }}
 }}"""
 _DEPLOY = f"""
-mutation Deploy($id: ID!, $timeout: Int) {{
-  deployCloudResource(input: {{cloudResourceId: $id, timeoutSeconds: $timeout}}) {{
-    ... on DeployCloudResourceSuccess {{ stackUpdate {{ {_STACK_UPDATE} }} }}
+mutation Deploy($input: DeployCloudResourceInput!) {{
+  deployCloudResource(input: $input) {{
+    ... on DeployCloudResourceSuccess {{ joined stackUpdate {{ {_PRESENT} }} }}
+    {_REFUSAL}
+  }}
+}}"""
+_CANCEL = f"""
+mutation Cancel($input: CancelStackUpdateInput!) {{
+  cancelStackUpdate(input: $input) {{
+    ... on CancelStackUpdateSuccess {{ stackUpdate {{ {_PRESENT} }} }}
+    {_REFUSAL}
+  }}
+}}"""
+_EXTEND = f"""
+mutation Extend($input: ExtendStackUpdateDeadlineInput!) {{
+  extendStackUpdateDeadline(input: $input) {{
+    ... on ExtendStackUpdateDeadlineSuccess {{ stackUpdate {{ {_PRESENT} }} }}
     {_REFUSAL}
   }}
 }}"""
 _WATCH = f"""
 subscription Watch($id: ID!) {{
   stackUpdateChanged(id: $id) {{
-    ... on StackUpdateChange {{ stackUpdate {{ {_STACK_UPDATE} stackOutputs {{ name value secret }} }} }}
+    ... on StackUpdateChange {{ stackUpdate {{ {_PRESENT} stackOutputs {{ name value secret }} }} }}
+    {_REFUSAL}
+  }}
+}}"""
+_EVENTS = f"""
+subscription Events($id: ID!, $after: Int!) {{
+  stackUpdateEvents(id: $id, after: $after) {{
+    ... on StackUpdateEventBatch {{
+      events {{
+        __typename
+        seq
+        at
+        ... on StatusChanged {{ status phase }}
+        ... on LogLine {{ stream text truncated }}
+        ... on ResourceChanged {{ resource {{ id urn name type operation state startedAt endedAt }} }}
+        ... on DiagnosticReported {{ severity message urn }}
+        ... on CancellationChanged {{ cancellation {{ {_CANCELLATION} }} }}
+        ... on DeadlineApproaching {{ deadline }}
+        ... on DeadlineChanged {{ deadline }}
+        ... on LogOmissionStarted {{ limit }}
+        ... on LogOmitted {{ lines bytes }}
+        ... on OwnerChanged {{ epoch }}
+      }}
+      seq
+      caughtUp
+      finished
+    }}
+    ... on EventsExpired {{ firstAvailableSeq }}
     {_REFUSAL}
   }}
 }}"""
@@ -84,10 +130,34 @@ class RequestRefused(StackcastError):
     code = "REQUEST_REFUSED"
 
 
+class EventsExpired(RequestRefused):
+    """Events are kept no longer; ``first_available_seq`` is the first that is, None when none of the log is."""
+
+    code = "EVENTS_EXPIRED"
+
+    def __init__(self, message: str, first_available_seq: int | None) -> None:
+        super().__init__(message)
+        self.first_available_seq = first_available_seq
+
+
 class ServerUnavailable(StackcastError):
     """The server can't be reached, or can't answer now; the same call may work later."""
 
     code = "SERVER_UNAVAILABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events of a log that follow each other without a gap, as the API gives them.
+
+    ``seq`` is where to go on, ``caught_up`` is False while more are there already, and ``finished`` is True in the last
+    batch of all.
+    """
+
+    events: Sequence[Record]
+    seq: int
+    caught_up: bool
+    finished: bool
 
 
 class ApiClient:
@@ -105,10 +175,37 @@ class ApiClient:
         answer = await self._execute(_APPLY, "applyCloudResource", manifest=manifest)
         return {**answer["cloudResource"], "created": answer["created"]}
 
-    async def deploy(self, cloud_resource_id: str, timeout: timedelta | None = None) -> Record:
-        """Queue a deployment; its stack update. Without ``timeout`` the server's own limit applies."""
-        seconds = None if timeout is None else int(timeout.total_seconds())
-        answer = await self._execute(_DEPLOY, "deployCloudResource", id=cloud_resource_id, timeout=seconds)
+    async def deploy(
+        self,
+        cloud_resource_id: str,
+        timeout: timedelta | None = None,
+        when_busy: str = "QUEUE",
+        idempotency_key: str | None = None,
+    ) -> Record:
+        """Ask for a deployment; its stack update, with ``joined``: whether that was there before.
+
+        Without ``timeout`` the server's own limit applies. ``when_busy`` is one of the API's WhenBusy.
+        """
+        wanted = {
+            "cloudResourceId": cloud_resource_id,
+            "timeoutSeconds": None if timeout is None else int(timeout.total_seconds()),
+            "whenBusy": when_busy,
+            "idempotencyKey": idempotency_key,
+        }
+        answer = await self._execute(_DEPLOY, "deployCloudResource", input=wanted)
+        return {**answer["stackUpdate"], "joined": answer["joined"]}
+
+    async def cancel(self, stack_update_id: str, *, force: bool = False) -> Record:
+        """Ask for the end of a stack update, or for the next step of an end that has begun; the stack update."""
+        wanted = {"id": stack_update_id, "force": force}
+        answer = await self._execute(_CANCEL, "cancelStackUpdate", input=wanted)
+        update: Record = answer["stackUpdate"]
+        return update
+
+    async def extend(self, stack_update_id: str, timeout: timedelta) -> Record:
+        """Ask that a stack update may run for so long from its start; the stack update."""
+        wanted = {"id": stack_update_id, "timeoutSeconds": int(timeout.total_seconds())}
+        answer = await self._execute(_EXTEND, "extendStackUpdateDeadline", input=wanted)
         update: Record = answer["stackUpdate"]
         return update
 
@@ -123,11 +220,22 @@ class ApiClient:
 
     async def watch(self, stack_update_id: str) -> AsyncGenerator[Record, None]:
         """The stack update each time that the server pushes it; ends when it has ended."""
-        request = GraphQLRequest(_WATCH, variable_values={"id": stack_update_id})
+        async with aclosing(self._subscribe(_WATCH, "stackUpdateChanged", id=stack_update_id)) as pushes:
+            async for push in pushes:
+                yield push["stackUpdate"]
+
+    async def events(self, stack_update_id: str, after: int) -> AsyncGenerator[Batch, None]:
+        """The log after the event with this seq, in batches; ends with the log. May raise EventsExpired as well."""
+        async with aclosing(self._subscribe(_EVENTS, "stackUpdateEvents", id=stack_update_id, after=after)) as pushes:
+            async for push in pushes:
+                yield Batch(push["events"], push["seq"], push["caughtUp"], push["finished"])
+
+    async def _subscribe(self, document: str, field: str, **variables: Any) -> AsyncGenerator[Record, None]:
+        request = GraphQLRequest(document, variable_values=variables)
         try:
             async with aclosing(self._session.subscribe(request)) as pushes:
                 async for data in pushes:
-                    yield _accepted(data["stackUpdateChanged"])["stackUpdate"]
+                    yield _accepted(data[field])
         except TransportError as error:
             raise _translated(error, self._address) from error
 
@@ -157,7 +265,7 @@ async def connect(address: str, token: str | None, limit: timedelta = CONNECT_PA
 
     Raises RequestRefused when it does not let us in, and ServerUnavailable when nothing answers within ``limit``.
     """
-    transport = WebsocketsTransport(
+    transport = _Transport(
         url=websocket_url(address),
         init_payload={"authorization": f"Bearer {token}"} if token else {},
         subprotocols=[WebsocketsTransport.GRAPHQLWS_SUBPROTOCOL],
@@ -175,78 +283,19 @@ async def connect(address: str, token: str | None, limit: timedelta = CONNECT_PA
         yield ApiClient(session, address)
 
 
-async def follow(
-    address: str,
-    token: str | None,
-    stack_update_id: str,
-    notice: Callable[[str], None],
-    *,
-    known: bool = False,
-    patience: timedelta = RECONNECT_PATIENCE,
-) -> AsyncGenerator[Record, None]:
-    """Every push of the stack update until it has ended, over as many connections as that takes.
+class _Transport(WebsocketsTransport):
+    """Reads no faster than what was read is used: gql keeps all that a server sends, however much that is."""
 
-    A connection that is lost is made again within ``patience``, and ``notice`` gets a sentence on it; the first push
-    afterwards is the state as it is then. ``known`` says that the server has had the stack update, so that even the
-    first connection is tried again. Raises as ApiClient.watch.
-    """
-    clock = asyncio.get_running_loop().time
-    outage = _Outage(clock, patience)
-    while True:
-        try:
-            limit = min(CONNECT_PATIENCE, outage.left())
-            async with connect(address, token, limit) as client, aclosing(client.watch(stack_update_id)) as changes:
-                async for change in changes:
-                    if outage.over():
-                        notice(f"Connected to {address} again.")
-                    known = True
-                    yield change
-                    if change["status"] != "IN_PROGRESS":
-                        return
-            raise ServerUnavailable(f"The server at {address} ended the subscription early.")
-        except ServerUnavailable as error:
-            if not known:
-                raise
-            if outage.begins():
-                notice(f"{error.message} Trying again for {patience.total_seconds():g} s.")
-            elif outage.left() <= timedelta(0):
-                raise ServerUnavailable(
-                    f"{error.message} It did not come back within {patience.total_seconds():g} s. Watch the deployment "
-                    "again once the server runs."
-                ) from error
-            await asyncio.sleep(outage.pause().total_seconds())
+    async def _handle_answer(
+        self, answer_type: str, answer_id: int | None, execution_result: ExecutionResult | None
+    ) -> None:
+        await super()._handle_answer(answer_type, answer_id, execution_result)
+        while self._waiting(answer_id) > _QUEUED:  # noqa: ASYNC110 - gql's queue sets no event
+            await asyncio.sleep(0.001)
 
-
-class _Outage:
-    """The time since the connection was lost, if it is."""
-
-    def __init__(self, clock: Callable[[], float], patience: timedelta) -> None:
-        self._clock = clock
-        self._patience = patience
-        self._since: float | None = None
-        self._next_pause = FIRST_PAUSE
-
-    def begins(self) -> bool:
-        """Say that the connection is lost; True when it was not before."""
-        if self._since is not None:
-            return False
-        self._since, self._next_pause = self._clock(), FIRST_PAUSE
-        return True
-
-    def over(self) -> bool:
-        """Say that there is a connection; True when it was lost before."""
-        was_lost, self._since = self._since is not None, None
-        return was_lost
-
-    def left(self) -> timedelta:
-        """How long it may still take."""
-        spent = 0.0 if self._since is None else self._clock() - self._since
-        return max(self._patience - timedelta(seconds=spent), timedelta(0))
-
-    def pause(self) -> timedelta:
-        """How long to wait before the next attempt."""
-        pause, self._next_pause = self._next_pause, min(self._next_pause * 2, LONGEST_PAUSE)
-        return min(pause, self.left())
+    def _waiting(self, answer_id: int | None) -> int:
+        listener = self.listeners.get(answer_id) if answer_id else None
+        return listener._queue.qsize() if listener else 0  # noqa: SLF001
 
 
 def websocket_url(address: str) -> str:
@@ -268,9 +317,11 @@ def websocket_url(address: str) -> str:
 
 
 def _accepted(answer: Record) -> Record:
-    if "message" in answer:
-        raise RequestRefused(answer["message"])
-    return answer
+    if "message" not in answer:
+        return answer
+    if answer["code"] == EventsExpired.code:
+        raise EventsExpired(answer["message"], answer["firstAvailableSeq"])
+    raise RequestRefused(answer["message"])
 
 
 def _translated(error: Exception, address: str) -> StackcastError:

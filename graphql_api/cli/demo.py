@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from graphql_api.client import ApiClient
-from graphql_api.terminal import Show, clean, plain
+from graphql_api.cli.client import ApiClient, Record
+from graphql_api.cli.terminal import clean
 
 SAMPLE = """\
 apiVersion: stackcast.dev/v1
@@ -23,20 +23,16 @@ spec:
 """
 
 
-async def deploy_sample(client: ApiClient, say: Callable[[str], None], show: Show | None = None) -> bool:
-    """Apply and deploy the sample, showing what the subscription pushes (by default as lines); True when it succeeded.
+async def deploy_sample(client: ApiClient, say: Callable[[str], None]) -> AsyncGenerator[Record, None]:
+    """Apply and deploy the sample; the stack update each time that the subscription pushes it.
 
     Raises RequestRefused when the server does not take it, and ServerUnavailable when it does not answer.
     """
-    show = show or plain(lambda line: say(f"  {line}"))
     resource = await client.apply(SAMPLE)
     say(f"Keeping the sample manifest {resource['kind']}/{resource['name']} as cloud resource {clean(resource['id'])}.")
     update = await client.deploy(resource["id"])
     place = f"{clean(update['stackFqdn'])} as stack update {clean(update['id'])}"
     say(f"Deploying it to {place}; what follows is pushed by the server:")
-    status = ""
     async with aclosing(client.watch(update["id"])) as changes:
         async for change in changes:
-            status = change["status"]
-            show(change)
-    return status == "SUCCESS"
+            yield change

@@ -10,7 +10,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from graphql_api.app import diagnose
-from graphql_api.client import RequestRefused, ServerUnavailable, connect, websocket_url
+from graphql_api.cli.client import RequestRefused, ServerUnavailable, connect, websocket_url
 from graphql_api.domain.diagnosis import Check
 from graphql_api.settings import Settings
 

@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
-import os
-import shlex
-import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from contextlib import aclosing, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import asdict
 from datetime import timedelta
+from enum import StrEnum
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphql_api.domain.errors import StackcastError, StartRefused
+from graphql_api.cli.running import ending, finish
+from graphql_api.cli.target import Target
+from graphql_api.cli.terminal import clean, json_line, note
+from graphql_api.domain.errors import StartRefused
 from graphql_api.domain.manifest import MANIFEST_LIMIT
 from graphql_api.domain.records import Status
-from graphql_api.settings import WILDCARDS, Settings
-from graphql_api.terminal import clean, json_line, note, showing, table
+from graphql_api.settings import Settings
 
 if TYPE_CHECKING:
+    from graphql_api.cli.commands import Commands
     from graphql_api.domain.diagnosis import Check
 
 # The server with its framework, and the client with its, are imported by the commands that use them: together they
 # take longer to load than `--help` and shell completion may take.
 
-EXIT_CODES = {Status.SUCCESS: 0, Status.FAILED: 1, Status.CANCELLED: 3}
-REFUSED, INTERRUPTED, READER_GONE, TERMINATED = 2, 128 + signal.SIGINT, 128 + signal.SIGPIPE, 128 + signal.SIGTERM
-
 cli = typer.Typer(
     help="Pulumi deployments behind one GraphQL API.",
-    epilog="Exit codes of deploy --follow and watch: 0 SUCCESS, 1 FAILED, 3 CANCELLED, 2 a refusal or no server.",
+    epilog="Exit codes of watch, deploy --follow and logs --follow: 0 SUCCESS, 1 FAILED, 3 CANCELLED, 2 a refusal or "
+    "no server.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
@@ -53,6 +51,16 @@ Server = Annotated[
 File = Annotated[str, typer.Option("--file", "-f", metavar="FILE", help="The manifest; - reads it from stdin.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object in a line, and nothing else.")]
 UpdateId = Annotated[str, typer.Argument(metavar="ID", help="The stack update's id.")]
+_LARGEST = 2**31 - 1  # what the API takes as a whole number
+
+
+class WhenBusy(StrEnum):
+    """What to do where the stack is being deployed already; the API's words."""
+
+    QUEUE = "queue"
+    REJECT = "reject"
+    SUPERSEDE_PENDING = "supersede-pending"
+    JOIN = "join"
 
 
 def _print_version(wanted: bool) -> None:
@@ -89,24 +97,36 @@ def deploy(
     follow: Annotated[bool, typer.Option("--follow", help="Show how it goes until it has ended.")] = False,
     timeout: Annotated[
         int | None,
-        typer.Option(metavar="SECONDS", min=1, max=2**31 - 1, help="How long it may run; the server has a default."),
+        typer.Option(metavar="SECONDS", min=1, max=_LARGEST, help="How long it may run; the server has a default."),
+    ] = None,
+    when_busy: Annotated[
+        WhenBusy,
+        typer.Option(
+            case_sensitive=False,
+            help="Where the stack is being deployed already: wait; refuse; wait in place of those that wait; or answer "
+            "with one that deploys the same.",
+        ),
+    ] = WhenBusy.QUEUE,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Repeated with the same key within a day, it deploys only once."),
     ] = None,
     as_json: AsJson = False,
     server: Server = None,
 ) -> None:
     """Apply a manifest and deploy it. Prints the stack update's id; with --follow, how it goes instead."""
     limit = timedelta(seconds=timeout) if timeout else None
-    with _ending():
+    with ending():
         manifest = _read(file)
-        _ask(server, lambda target: _deploy(target, manifest, limit, follow, as_json))
+        _ask(server, as_json, lambda ask: ask.deploy(manifest, limit, when_busy.name, idempotency_key, watched=follow))
 
 
 @cli.command()
 def apply(file: File, as_json: AsJson = False, server: Server = None) -> None:
     """Keep a manifest as a cloud resource, without deploying it."""
-    with _ending():
+    with ending():
         manifest = _read(file)
-        _ask(server, lambda target: _apply(target, manifest, as_json))
+        _ask(server, as_json, lambda ask: ask.apply(manifest))
 
 
 @cli.command("list")
@@ -130,15 +150,64 @@ def list_(
     if resources and status:
         raise typer.BadParameter("a cloud resource has no status; leave out --resources or --status")
     statuses = [one.name for one in status] if status else None
-    with _ending():
-        _ask(server, lambda target: _list(target, resources, statuses, limit, as_json))
+    with ending():
+        _ask(
+            server,
+            as_json,
+            lambda ask: ask.list_resources(limit) if resources else ask.list_updates(statuses, limit),
+        )
 
 
 @cli.command()
 def watch(id_: UpdateId, as_json: AsJson = False, server: Server = None) -> None:
     """Show how a stack update goes until it has ended. The exit code is its outcome."""
-    with _ending():
-        _ask(server, lambda target: _follow(target, id_, as_json, known=False))
+    with ending():
+        _ask(server, as_json, lambda ask: ask.watch(id_))
+
+
+@cli.command()
+def logs(
+    id_: UpdateId,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until it has ended; the exit code is its outcome.")
+    ] = False,
+    after: Annotated[
+        int, typer.Option(metavar="SEQ", min=0, max=_LARGEST, help="Only events after the one with this number.")
+    ] = 0,
+    as_json: AsJson = False,
+    server: Server = None,
+) -> None:
+    """Print the log of a stack update: what Pulumi printed, and with the time in front what happened meanwhile."""
+    with ending():
+        _ask(server, as_json, lambda ask: ask.follow_logs(id_, after) if follow else ask.logs(id_, after))
+
+
+@cli.command()
+def cancel(
+    id_: UpdateId,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on to the next step at once where its end has begun already.")
+    ] = False,
+    as_json: AsJson = False,
+    server: Server = None,
+) -> None:
+    """Cancel a stack update: at once while it waits, else Pulumi is told to stop, then told again, then killed."""
+    with ending():
+        _ask(server, as_json, lambda ask: ask.cancel(id_, force))
+
+
+@cli.command()
+def extend(
+    id_: UpdateId,
+    seconds: Annotated[
+        int, typer.Argument(metavar="SECONDS", min=1, max=_LARGEST, help="How long it may run, from its start.")
+    ],
+    as_json: AsJson = False,
+    server: Server = None,
+) -> None:
+    """Give a stack update more time."""
+    with ending():
+        _ask(server, as_json, lambda ask: ask.extend(id_, timedelta(seconds=seconds)))
 
 
 @cli.command()
@@ -148,11 +217,11 @@ def doctor(
     server: Server = None,
 ) -> None:
     """Check what a service needs here, and whether one answers. Changes nothing; 0 only if all is well."""
-    with _ending():
-        _finish(_find_pulumi() if pulumi else _examine(server, as_json))
+    with ending():
+        finish(_find_pulumi() if pulumi else _examine(server, as_json))
 
 
-# --- how a command begins and ends
+# --- how a command begins
 
 
 def _run(command: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
@@ -160,129 +229,16 @@ def _run(command: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("gql", "websockets", "pymongo", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    with _ending():
-        _finish(command(Settings.from_environment()), terminated=0)
+    with ending():
+        finish(command(Settings.from_environment()), terminated=0)
 
 
-def _ask(server: str | None, command: Callable[[_Target], Coroutine[Any, Any, int]]) -> None:
+def _ask(server: str | None, as_json: bool, command: Callable[[Commands], Coroutine[Any, Any, int]]) -> None:
     """Run a command that asks a server, until it ends or is interrupted."""
+    from graphql_api.cli.commands import Commands
+
     logging.getLogger().addHandler(logging.NullHandler())  # or libraries' warnings come to stderr beside our sentences
-    _finish(command(_target(Settings.from_environment(), server)))
-
-
-def _finish(work: Coroutine[Any, Any, int], terminated: int = TERMINATED) -> None:
-    raise typer.Exit(asyncio.run(_until_told(work, terminated)))
-
-
-@contextmanager
-def _ending() -> Iterator[None]:
-    """Whatever ends a command is an exit code, and a refusal one sentence."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # not every terminal can show every name
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    except StackcastError as refusal:
-        note(refusal.message)
-        raise typer.Exit(REFUSED) from None
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it closes stdout
-        raise typer.Exit(READER_GONE) from None
-
-
-async def _until_told(command: Coroutine[Any, Any, int], terminated: int) -> int:
-    """The first SIGTERM or Ctrl-C ends the command: whatever it has open is closed in order, deployments first of all.
-
-    Another one would cut that short and leave Pulumi at work without anybody, so it is only answered.
-    """
-    work = asyncio.ensure_future(command)
-    told: list[int] = []
-
-    def end(number: int) -> None:
-        told.append(number)
-        if len(told) == 1:
-            work.cancel()
-        else:
-            note("Already ending: what is open is being closed.")
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, end, number)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if not told:
-            raise
-        return terminated if told[0] == signal.SIGTERM else INTERRUPTED
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)  # Ctrl-C again ends a command whose threads still wait for a network
-
-
-# --- serving
-
-
-async def _serve(settings: Settings) -> int:
-    from graphql_api.server import serving
-
-    async with serving(settings) as address:
-        typer.echo(_addresses(address))
-        await asyncio.Event().wait()
-    return 0
-
-
-async def _demo(settings: Settings, exit_: bool) -> int:
-    from graphql_api import demo as demonstration
-    from graphql_api.app import build_pulumi
-    from graphql_api.client import connect
-    from graphql_api.server import serving
-
-    logging.getLogger().setLevel(logging.WARNING)
-    settings = settings.model_copy(update={"modules": None, "module_dir": None})  # the sample is of a shipped kind
-    await build_pulumi(settings, typer.echo)
-    async with serving(settings) as address:
-        async with connect(f"http://{address}", _token(settings)) as client:
-            with showing(sys.stdout, indent="  ") as show:
-                succeeded = await demonstration.deploy_sample(client, typer.echo, show)
-        if not exit_:
-            typer.echo(f"{_addresses(address)}\nStop with Ctrl-C.")
-            await asyncio.Event().wait()
-    return 0 if succeeded else 1
-
-
-def _addresses(address: str) -> str:
-    return f"GraphQL over HTTP:      http://{address}/graphql\nGraphQL over websocket: ws://{address}/graphql"
-
-
-# --- asking a server
-
-
-@dataclass(frozen=True)
-class _Target:
-    """The server to ask, and the words with which the user named it, for a command to type again."""
-
-    address: str
-    token: str | None
-    option: str
-
-    def watch_command(self, stack_update_id: str) -> str:
-        return f"`stackcast watch {clean(stack_update_id)}{self.option}`"
-
-
-def _target(settings: Settings, server: str | None) -> _Target:
-    if server:
-        return _Target(server, _token(settings), f" --server {shlex.quote(server)}")
-    if settings.port == 0:
-        raise StartRefused(
-            "STACKCAST_PORT is 0, which says nothing of where the server is: name its address with --server."
-        )
-    host = WILDCARDS.get(settings.host, settings.host)
-    return _Target(f"http://{f'[{host}]' if ':' in host else host}:{settings.port}", _token(settings), "")
-
-
-def _token(settings: Settings) -> str | None:
-    return settings.token.get_secret_value() if settings.token else None
+    finish(command(Commands(Target.of(Settings.from_environment(), server), as_json)))
 
 
 def _read(file: str) -> str:
@@ -303,79 +259,46 @@ def _read(file: str) -> str:
     return text
 
 
-async def _apply(target: _Target, manifest: str, as_json: bool) -> int:
-    from graphql_api.client import connect
+# --- serving
 
-    async with connect(target.address, target.token) as client:
-        resource = await client.apply(manifest)
-    if as_json:
-        typer.echo(json_line(resource))
-    else:
-        done = "created" if resource["created"] else "kept"
-        typer.echo(clean(f"{resource['kind']}/{resource['name']} is {done} as cloud resource {resource['id']}."))
+
+async def _serve(settings: Settings) -> int:
+    from graphql_api.server import serving
+
+    async with serving(settings) as address:
+        typer.echo(_addresses(address))
+        await asyncio.Event().wait()
     return 0
 
 
-async def _deploy(target: _Target, manifest: str, timeout: timedelta | None, follow: bool, as_json: bool) -> int:
-    from graphql_api.client import connect
+async def _demo(settings: Settings, exit_: bool) -> int:
+    from graphql_api.app import build_pulumi
+    from graphql_api.cli.client import connect
+    from graphql_api.cli.demo import deploy_sample
+    from graphql_api.cli.display import REFRESH, showing
+    from graphql_api.cli.following import paced
+    from graphql_api.server import serving
 
-    try:
-        async with connect(target.address, target.token) as client:
-            resource = await client.apply(manifest)
-            update = await client.deploy(resource["id"], timeout)
-    except asyncio.CancelledError:
-        note("It is not certain whether the deployment was accepted: `stackcast list` shows those that were.")
-        raise
-    if not as_json:
-        note(
-            f"Deploying {resource['kind']}/{resource['name']} to {update['stackFqdn']} as stack update {update['id']}."
-        )
-    if follow:
-        return await _follow(target, update["id"], as_json, known=True)
-    typer.echo(json_line(update) if as_json else clean(update["id"]))
-    return 0
-
-
-async def _follow(target: _Target, id_: str, as_json: bool, *, known: bool) -> int:
-    """Show a stack update until it has ended; the code for its outcome. ``known`` says that the server has it."""
-    from graphql_api import client
-
-    try:
-        with showing(sys.stdout, as_json=as_json) as show:
-            async with aclosing(client.follow(target.address, target.token, id_, note, known=known)) as changes:
-                async for change in changes:
-                    known = True
-                    show(change)
-        return EXIT_CODES[Status[change["status"]]]
-    except asyncio.CancelledError:
-        if known:
-            note(f"The deployment goes on without this command. Watch it again: {target.watch_command(id_)}")
-        raise
+    logging.getLogger().setLevel(logging.WARNING)
+    settings = settings.model_copy(update={"modules": None, "module_dir": None})  # the sample is of a shipped kind
+    await build_pulumi(settings, typer.echo)
+    succeeded = False
+    async with serving(settings) as address:
+        async with connect(f"http://{address}", Target.of(settings, address).token) as client:
+            pushes = paced(deploy_sample(client, typer.echo), REFRESH)
+            with showing(sys.stdout, log=False, indent="  ") as show:
+                async with aclosing(pushes) as arriving:
+                    async for change in arriving:
+                        show(change)
+                        succeeded = succeeded or (change is not None and change["status"] == "SUCCESS")
+        if not exit_:
+            typer.echo(f"{_addresses(address)}\nStop with Ctrl-C.")
+            await asyncio.Event().wait()
+    return 0 if succeeded else 1
 
 
-async def _list(target: _Target, resources: bool, statuses: list[str] | None, limit: int, as_json: bool) -> int:
-    from graphql_api.client import connect
-
-    async with connect(target.address, target.token) as client:
-        found = await (client.cloud_resources(limit) if resources else client.stack_updates(limit, statuses))
-    if as_json:
-        for record in found:
-            typer.echo(json_line(record))
-    elif not found:
-        note("There are no cloud resources." if resources else "There are no such stack updates.")
-    elif resources:
-        rows = [(one["id"], one["kind"], one["name"], one["stackFqdn"] or "-", one["updatedAt"]) for one in found]
-        table(sys.stdout, ("ID", "KIND", "NAME", "STACK", "CHANGED"), rows)
-    else:
-        table(sys.stdout, ("ID", "STATUS", "PHASE", "ACCEPTED", "RESOURCE", "STACK"), [_row(one) for one in found])
-    return 0
-
-
-def _row(update: dict[str, Any]) -> tuple[str, ...]:
-    resource = update["cloudResource"]
-    name = f"{resource['kind']}/{resource['name']}" if resource else "-"
-    place = update["stackFqdn"] or "-"
-    return update["id"], update["status"], update["phase"].lower(), update["createdAt"], name, place
+def _addresses(address: str) -> str:
+    return f"GraphQL over HTTP:      http://{address}/graphql\nGraphQL over websocket: ws://{address}/graphql"
 
 
 # --- the doctor
@@ -403,12 +326,12 @@ async def _examine(server: str | None, as_json: bool) -> int:
 
 
 async def _checks(server: str | None) -> AsyncGenerator[Check, None]:
-    from graphql_api.doctor import checkup
+    from graphql_api.cli.doctor import checkup
     from graphql_api.domain.diagnosis import Check
 
     try:
         settings = Settings.from_environment()
-        target = _target(settings, server)
+        target = Target.of(settings, server)
     except StartRefused as refusal:
         yield Check("settings", False, refusal.message)
         return

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
-import pty
 import re
 import signal
 import socket
-import struct
 import sys
-import termios
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -23,9 +18,11 @@ from typing import Any
 
 import pytest
 
-from graphql_api.client import RequestRefused, ServerUnavailable, follow, websocket_url
+from graphql_api.cli.client import RequestRefused, ServerUnavailable, websocket_url
+from graphql_api.cli.following import follow
 from runners.toolchain import PulumiCli
 from tests import fake_pulumi
+from tests.acceptance.command import Ended, begin, end, on_a_terminal, screen, serving_process, stackcast, variables
 from tests.acceptance.conftest import Start
 from tests.runner.waiting import eventually
 from tests.service import PATIENCE, Service, environment, manifest, running_service
@@ -33,57 +30,6 @@ from tests.service import PATIENCE, Service, environment, manifest, running_serv
 TOKEN = "correct-horse-battery-staple"  # noqa: S105
 WRONG_TOKEN = {"STACKCAST_TOKEN": "another-token-of-16-characters"}
 ID = re.compile(r"[0-9a-f]{24}")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended, and what it printed."""
-
-    code: int | None
-    out: str
-    err: str
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        """Its stdout as JSON, one object in a line."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    @property
-    def sentence(self) -> str:
-        """Its stderr, which must be one line."""
-        lines = self.err.splitlines()
-        assert len(lines) == 1, self.err
-        return lines[0]
-
-
-def variables(service: Service, **more: str) -> dict[str, str]:
-    return environment(service.root, **{"STACKCAST_SERVER": f"http://{service.address}", **more})
-
-
-async def begin(
-    environ: Mapping[str, str], directory: Path, *arguments: str, **streams: Any
-) -> asyncio.subprocess.Process:
-    pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-m", "graphql_api", *arguments),
-        env=environ,
-        cwd=directory,
-        **{"stdin": asyncio.subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **streams},
-    )
-
-
-async def end(process: asyncio.subprocess.Process, stdin: bytes | None = None) -> Ended:
-    async with asyncio.timeout(2 * PATIENCE):
-        out, err = await process.communicate(stdin)
-    assert "Traceback" not in err.decode(), err.decode()
-    return Ended(process.returncode, (out or b"").decode(), err.decode())
-
-
-async def stackcast(service: Service, *arguments: str, stdin: str | None = None, **more: str) -> Ended:
-    """Run the command to its end."""
-    streams = {} if stdin is None else {"stdin": asyncio.subprocess.PIPE}
-    process = await begin(variables(service, **more), service.root, *arguments, **streams)
-    return await end(process, None if stdin is None else stdin.encode())
 
 
 @pytest.fixture
@@ -110,13 +56,22 @@ async def test_deploy_prints_the_id_alone(service: Service) -> None:
     assert outcome["status"] == "SUCCESS"
 
 
-async def test_deploy_follow_prints_a_line_for_each_push(service: Service) -> None:
-    """Away from a terminal each push is a line without any escape, and the outputs follow the outcome."""
+async def test_deploy_follow_prints_lines(service: Service) -> None:
+    """Away from a terminal all is lines without any escape: phases, what Pulumi printed, the outcome, its outputs."""
+    service.module("Thing", stdout="Updating\nand more", stderr="a word", outputs={"who": "one"})
     ended = await stackcast(service, "deploy", "-f", "one.yaml", "--follow", TERM="xterm-256color", FORCE_COLOR="1")
 
     assert ended.code == 0, ended
     lines = ended.out.splitlines()
-    assert all(re.match(r"[0-9T:.-]+Z  IN_PROGRESS  [a-z]+$", line) for line in lines[:-2]), ended.out
+    times = r"[0-9T:.-]+Z  "
+    assert [re.sub(times, "", line) for line in lines if re.match(times, line)] == [
+        "IN_PROGRESS  queued",
+        "IN_PROGRESS  preparing",
+        "IN_PROGRESS  running",
+        "SUCCESS  finished",
+    ]
+    assert {"Updating", "and more", "a word"} <= set(lines)
+    assert "\x1b" not in ended.out
     assert lines[-2].endswith("  SUCCESS  finished")
     assert lines[-1] == '  who = "one"'
 
@@ -225,6 +180,11 @@ async def test_list_goes_through_pages(service: Service) -> None:
         (("deploy", "-f", "empty"), "this is empty"),
         (("watch", "f" * 24), f"There is no stack update with id {'f' * 24}"),
         (("watch", "nonsense"), "24 hex digits"),
+        (("logs", "f" * 24), f"There is no stack update with id {'f' * 24}"),
+        (("logs", "f" * 24, "--follow"), f"There is no stack update with id {'f' * 24}"),
+        (("cancel", "f" * 24), f"There is no stack update with id {'f' * 24}"),
+        (("extend", "f" * 24, "60"), f"There is no stack update with id {'f' * 24}"),
+        (("deploy", "-f", "one.yaml", "--idempotency-key", "k" * 201), "200"),
         (("list", "--server", "ftp://host"), "is no address of a server"),
         (("list", "--server", "localhost:8321"), "Write it as http://HOST:PORT"),
         (("list", "--server", "http://user:hunter2@host"), "Put the token in STACKCAST_TOKEN"),
@@ -251,7 +211,11 @@ async def test_a_refusal_is_one_sentence_and_2(service: Service, arguments: tupl
     [
         ("deploy",),
         ("deploy", "-f", "one.yaml", "--timeout", "0"),
+        ("deploy", "-f", "one.yaml", "--when-busy", "perhaps"),
         ("list", "--limit", "0"),
+        ("logs", "x", "--after", "-1"),
+        ("extend", "x", "0"),
+        ("extend", "x"),
         ("list", "--status", "sleeping"),
         ("list", "--resources", "--status", "failed"),
         ("wach", "x"),
@@ -379,9 +343,10 @@ async def test_an_interrupted_watcher_leaves_the_deployment_alone(
     again = await stackcast(service, "watch", id_)
 
     assert ended.code == code, ended
+    server = f"--server http://{service.address}"
     assert ended.err.splitlines()[-1] == (
-        f"The deployment goes on without this command. Watch it again: `stackcast watch {id_} "
-        f"--server http://{service.address}`"
+        f"The deployment goes on without this command. Watch it again: `stackcast watch {id_} {server}`, or end it: "
+        f"`stackcast cancel {id_} {server}`"
     )
     assert again.code == 0, again
 
@@ -446,30 +411,17 @@ async def test_a_server_that_stays_away_is_given_up(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def serving_process(
-    root: Path, port: str, stderr: int | None = None, **more: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """`stackcast serve` as a process, with its address; ended on leaving."""
-    process = await begin(environment(root, STACKCAST_PORT=port, **more), root, "serve", stderr=stderr)
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(PATIENCE):
-            line = (await process.stdout.readline()).decode()
-        yield process, line.split("http://")[1].split("/")[0]
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        async with asyncio.timeout(PATIENCE):
-            await process.communicate()
-
-
-@asynccontextmanager
 async def pushing(service: Service, changes: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """A server that pushes these changes to whoever subscribes, each on top of a stack update of the service's."""
+    """A server that pushes these changes, each on top of a stack update of the service's, and the end of a log."""
     from websockets.asyncio.server import ServerConnection, serve
     from websockets.typing import Subprotocol
 
     base = (await stackcast(service, "deploy", "-f", "one.yaml", "--follow", "--json")).records[-1]
+
+    def answers(log: bool) -> list[dict[str, Any]]:
+        if log:
+            return [{"stackUpdateEvents": {"events": [], "seq": 0, "caughtUp": True, "finished": True}}]
+        return [{"stackUpdateChanged": {"stackUpdate": {**base, **change}}} for change in changes]
 
     async def answer(client: ServerConnection) -> None:
         async for text in client:
@@ -477,8 +429,7 @@ async def pushing(service: Service, changes: list[dict[str, Any]]) -> AsyncItera
             if message["type"] == "connection_init":
                 await client.send(json.dumps({"type": "connection_ack"}))
             elif message["type"] == "subscribe":
-                for change in changes:
-                    data = {"stackUpdateChanged": {"stackUpdate": {**base, **change}}}
+                for data in answers("stackUpdateEvents" in message["payload"]["query"]):
                     await client.send(json.dumps({"type": "next", "id": message["id"], "payload": {"data": data}}))
                 await client.send(json.dumps({"type": "complete", "id": message["id"]}))
 
@@ -511,47 +462,9 @@ def test_other_addresses_are_refused(address: str) -> None:
 # --- on a terminal
 
 
-async def on_a_terminal(environ: Mapping[str, str], directory: Path, *arguments: str) -> tuple[int | None, str]:
-    """Run a command whose streams are all one terminal of 40 lines; its exit code, and what the terminal got."""
-    terminal, other_side = pty.openpty()
-    fcntl.ioctl(other_side, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    process = await begin(environ, directory, *arguments, stdin=other_side, stdout=other_side, stderr=other_side)
-    os.close(other_side)
-    printed = await asyncio.to_thread(read_all, terminal)
-    os.close(terminal)
-    async with asyncio.timeout(PATIENCE):
-        return await process.wait(), printed
-
-
-def read_all(terminal: int) -> str:
-    content = b""
-    try:
-        while chunk := os.read(terminal, 65536):
-            content += chunk
-    except OSError:  # how Linux says that nobody has the other side open
-        pass
-    return content.decode()
-
-
-def screen(printed: str) -> list[str]:
-    """What is left on a terminal after the escapes that a live picture uses: up, column 1, erase the line."""
-    lines, row = [""], 0
-    for text in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", printed):
-        if text == "\n":
-            row += 1
-            lines += [""] * (row + 1 - len(lines))
-        elif re.fullmatch(r"\x1b\[\d*A", text):
-            row -= int(text[2:-1] or 1)
-        elif text == "\x1b[2K":
-            lines[row] = ""
-        elif not text.startswith(("\x1b", "\r")):
-            lines[row] += text
-    return [line.rstrip() for line in lines]
-
-
 async def test_a_terminal_gets_a_live_picture_that_stays(service: Service) -> None:
-    """The status changes in place, the time runs, and the final picture is what is left on the screen."""
-    service.module("Thing", sleep=2.5, outputs={"who": "one"})
+    """The status changes in place below the lines, the time runs, and the final picture is what is left at the end."""
+    service.module("Thing", sleep=2.5, stdout="Updating", outputs={"who": "one"})
     environ = variables(service, TERM="xterm-256color")
     code, printed = await on_a_terminal(environ, service.root, "deploy", "-f", "one.yaml", "--follow")
 
@@ -561,28 +474,33 @@ async def test_a_terminal_gets_a_live_picture_that_stays(service: Service) -> No
     assert printed.rindex("\x1b[?25h") > printed.rindex("\x1b[?25l") >= 0
     left = [line for line in screen(printed) if line]
     assert left[0].startswith("Deploying Thing/one to organization/tests/one as stack update ")
-    assert re.fullmatch(r"SUCCESS  finished  \d s", left[1]), left
-    assert left[2].startswith("Thing/one  organization/tests/one  ")
-    assert left[3:] == ['  who = "one"']
+    assert left[1:3] == ["Created stack 'organization/tests/one'", "Updating"]
+    assert re.fullmatch(r"SUCCESS  finished  \d s", left[3]), left
+    assert left[4].startswith("Thing/one  organization/tests/one  ")
+    assert left[5:] == ['  who = "one"']
 
 
 async def test_nothing_from_outside_drives_the_terminal(service: Service) -> None:
-    """Names in a manifest, outputs and errors with escapes in them are shown as text: live, in lines and in a table."""
+    """Names, lines, errors and outputs with escapes in them are shown as text: live, in lines and as JSON."""
     evil = "\x1b]0;owned\x07\x1b[2J\x9b2J\u202e"
     name = json.dumps(f"one{evil}")
-    text = manifest(name="plain").replace("name: plain", f"name: {name}", 1)
-    (service.root / "evil.yaml").write_text(text)
-    service.module("Thing", error=f"bad {evil}", exit=255)
+    (service.root / "evil.yaml").write_text(manifest(name="plain").replace("name: plain", f"name: {name}", 1))
+    service.module("Thing", stdout=f"line {evil}", error=f"bad {evil}", exit=255)
     environ = variables(service, TERM="xterm-256color")
-    printed = ""
-    for arguments in (("deploy", "-f", "evil.yaml", "--follow"), ("list",), ("list", "--resources")):
-        printed += (await on_a_terminal(environ, service.root, *arguments))[1]
-    plain = await stackcast(service, "deploy", "-f", "evil.yaml", "--follow")
-    as_json = await stackcast(service, "list", "--json")
+    commands = [
+        ("apply", "-f", "evil.yaml"),
+        ("deploy", "-f", "one.yaml", "--follow"),
+        ("logs", (await stackcast(service, "deploy", "-f", "one.yaml")).out.strip(), "--follow"),
+    ]
+    shown = [(await on_a_terminal(environ, service.root, *arguments))[1] for arguments in commands]
+    for arguments in commands:
+        for options in ((), ("--json",)):
+            ended = await stackcast(service, *arguments, *options)
+            shown.append(ended.out + ended.err)
 
-    for output in (printed, plain.out, plain.err, as_json.out):
+    for output in shown:
+        assert r"\u202e" in output
         assert not any(part in output for part in ("\x1b]", "\x07", "\x1b[2J", "\x9b", "\u202e")), output
-    assert "owned" in printed + plain.out
 
 
 @pytest.mark.parametrize(
@@ -610,7 +528,7 @@ async def test_version_and_help(service: Service) -> None:
 
     assert (printed.code, printed.out) == (0, f"stackcast {version('stackcast')}\n")
     assert helped.code == 0
-    for command in ("serve", "demo", "deploy", "apply", "list", "watch", "doctor"):
+    for command in ("serve", "demo", "deploy", "apply", "list", "watch", "logs", "cancel", "extend", "doctor"):
         assert re.search(rf"\b{command}\b", helped.out)
     assert "--install-completion" in helped.out
 
@@ -625,7 +543,7 @@ async def test_a_shell_completes_commands(service: Service) -> None:
 
 async def test_help_needs_neither_server_nor_client() -> None:
     """What --help and completion import is neither the server with its framework, nor GraphQL, nor a driver."""
-    code = "import sys, graphql_api.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, graphql_api.cli.front; print(*{name.partition('.')[0] for name in sys.modules})"
     # Without our environment: a measured process would load what the measuring needs.
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, env={})
     imported = (await process.communicate())[0].decode().split()

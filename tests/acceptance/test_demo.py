@@ -18,8 +18,9 @@ from graphql import OperationDefinitionNode, OperationType, parse
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
-from graphql_api.client import connect
-from graphql_api.demo import deploy_sample
+from graphql_api.cli.client import connect
+from graphql_api.cli.demo import deploy_sample
+from graphql_api.cli.display import plain
 from runners.toolchain import PulumiCli
 from tests.acceptance.conftest import Start
 from tests.service import PATIENCE, PROTOCOL, Service
@@ -76,15 +77,17 @@ async def test_the_demo_lives_from_its_subscription_alone(tmp_path: Path, start:
     """While every query fails, the demo still shows everything: what it prints was pushed."""
     said: list[str] = []
     variables = {"STACKCAST_MODULES": ""}
+    show = plain(lambda lines: said.extend(line.text for line in lines), log=False)
     async with start(**variables) as running, without_queries(running.service) as (url, refused):
         async with connect(url, None) as client:
-            succeeded = await deploy_sample(client, said.append)
+            async for change in deploy_sample(client, said.append):
+                show(change)
         async with Client(transport=WebsocketsTransport(url, subprotocols=[PROTOCOL])) as session:
             with pytest.raises(TransportQueryError, match="queries fail"):
                 await session.execute(GraphQLRequest("{ stackUpdates { totalCount } }"))
 
-    assert succeeded
-    assert '    message = "Hello, world!"' in said
+    assert said[-3].endswith("  SUCCESS  finished")
+    assert '  message = "Hello, world!"' in said
     assert refused == ["query"]
 
 
