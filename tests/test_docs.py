@@ -55,7 +55,7 @@ def test_the_examples_are_valid() -> None:
     """Every GraphQL example of the README is valid under schema.graphql."""
     schema = build_schema((ROOT / "schema.graphql").read_text())
 
-    assert len(documents()) == 5
+    assert len(documents()) == 7
     for text in documents().values():
         assert validate(schema, parse(text)) == []
 

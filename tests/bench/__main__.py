@@ -1,4 +1,4 @@
-"""From the deploy call to the pushed SUCCESS, against bare `pulumi up` on the same module, in turn; then history.py."""
+"""From the deploy call to the pushed SUCCESS, against bare `pulumi up` on the same module, in turn; then the others."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 from runners import toolchain
 from runners.toolchain import PulumiCli
 from tests.acceptance.modules import write_module
-from tests.bench import history
-from tests.service import DEPLOY, Service, environment, manifest, running_service
+from tests.bench import flood, history, latency
+from tests.bench.bare import Bare
+from tests.service import DEPLOY, Service, manifest, running_service
 
 EIGHT = [f"eight{number}" for number in range(8)]
-BARE_STACK = "organization/bare/{name}"
 
 
 async def main(rounds: int) -> None:
@@ -27,23 +27,30 @@ async def main(rounds: int) -> None:
     if cli is None:
         sys.exit("There is no Pulumi CLI: put one on PATH or run `stackcast demo` once.")
     with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory)
-        (root / "tmp").mkdir()
-        write_module(root / "modules")
-        path = f"{cli.path.parent}{os.pathsep}{os.environ['PATH']}"
-        async with running_service(root, PATH=path, TMPDIR=str(root / "tmp")) as service:
-            bare = Bare(cli, root)
-            await bare.prepare()
-            same, *others = [await service.apply(manifest(name=name)) for name in ("same", *EIGHT)]
-            new = [await service.apply(manifest(name=f"new{number}")) for number in range(rounds + 1)]
-            await measure("an update", rounds, lambda _: succeed(service, same), lambda _: bare.up("same"))
-            await measure(
-                "a new stack (bare: init + up)",
-                rounds,
-                lambda n: succeed(service, new[n]),
-                lambda n: bare.first(f"new{n}"),
-            )
-            await measure("eight at once", rounds, lambda _: all_succeed(service, others), lambda _: bare.eight())
+        await deployments(Path(directory), cli, rounds)
+    with tempfile.TemporaryDirectory() as directory:
+        await latency.main(Path(directory), cli)
+    with tempfile.TemporaryDirectory() as directory:
+        await flood.main(Path(directory))
+    await history.main(rounds=300)
+
+
+async def deployments(root: Path, cli: PulumiCli, rounds: int) -> None:
+    """How long a deployment takes."""
+    (root / "tmp").mkdir()
+    write_module(root / "modules")
+    path = f"{cli.path.parent}{os.pathsep}{os.environ['PATH']}"
+    async with running_service(root, PATH=path, TMPDIR=str(root / "tmp")) as service:
+        bare = Bare(cli, root, write_module(root / "bare"))
+        for name in ("same", *EIGHT):
+            await bare.first(name)
+        same, *others = [await service.apply(manifest(name=name)) for name in ("same", *EIGHT)]
+        new = [await service.apply(manifest(name=f"new{number}")) for number in range(rounds + 1)]
+        await measure("an update", rounds, lambda _: succeed(service, same), lambda _: bare.up("same"))
+        await measure(
+            "a new stack (bare: init + up)", rounds, lambda n: succeed(service, new[n]), lambda n: bare.first(f"new{n}")
+        )
+        await measure("eight at once", rounds, lambda _: all_succeed(service, others), lambda _: all_up(bare, EIGHT))
 
 
 async def measure(
@@ -67,6 +74,10 @@ async def all_succeed(service: Service, resource_ids: list[str]) -> None:
     await asyncio.gather(*(succeed(service, id_) for id_ in resource_ids))
 
 
+async def all_up(bare: Bare, names: list[str]) -> None:
+    await asyncio.gather(*(bare.up(name) for name in names))
+
+
 async def succeed(service: Service, resource_id: str) -> None:
     """From the deploy call to the pushed SUCCESS."""
     answer = await service.execute(DEPLOY, id=resource_id)
@@ -74,57 +85,7 @@ async def succeed(service: Service, resource_id: str) -> None:
     assert ended["status"] == "SUCCESS", ended
 
 
-class Bare:
-    """`pulumi` as one would type it, with a state and a home of its own, on the same module."""
-
-    def __init__(self, cli: PulumiCli, root: Path) -> None:
-        self._cli = cli
-        self._module = write_module(root / "bare")  # Pulumi writes its settings beside the program
-        state, home = root / "bare-state", root / "bare-home"
-        state.mkdir()
-        self._environment = {
-            name: value for name, value in environment(root).items() if not name.startswith("STACKCAST")
-        } | {
-            "PATH": f"{cli.path.parent}{os.pathsep}{os.environ['PATH']}",
-            "TMPDIR": str(root / "tmp"),
-            "PULUMI_BACKEND_URL": state.as_uri(),
-            "PULUMI_HOME": str(home),
-            "PULUMI_CONFIG_PASSPHRASE": "bench",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "STACK_INPUT_YAML": "target: {metadata: {name: bare}}",
-        }
-
-    async def prepare(self) -> None:
-        file = self._module / "Pulumi.yaml"
-        file.write_text(file.read_text().replace("name: replaced", "name: bare"))
-        for name in ("same", *EIGHT):
-            await self.first(name)
-
-    async def first(self, name: str) -> None:
-        await self._run("stack", "init", "--stack", BARE_STACK.format(name=name), "--no-select")
-        await self.up(name)
-
-    async def up(self, name: str) -> None:
-        await self._run("up", "--stack", BARE_STACK.format(name=name), "--yes", "--skip-preview", "--suppress-progress")
-
-    async def eight(self) -> None:
-        await asyncio.gather(*(self.up(name) for name in EIGHT))
-
-    async def _run(self, *arguments: str) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *(str(self._cli.path), *arguments, "--non-interactive", "--color", "never"),
-            env=self._environment,
-            cwd=self._module,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        if await process.wait() != 0:
-            sys.exit(f"pulumi {' '.join(arguments)} failed")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     asyncio.run(main(parser.parse_args().rounds))
-    asyncio.run(history.main(rounds=300))

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from graphql_api.adapters.sqlite.database import SqliteDatabase, open_sqlite
 from graphql_api.adapters.sqlite.history import SqliteHistory
-from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, marks, update_row
+from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, marks
+from graphql_api.adapters.stored import update_values
 from graphql_api.domain.ports import Cursor, Slice, StackUpdateFilter
-from graphql_api.domain.records import CloudResourceId, Operation, StackFqdn, StackUpdate, Status
+from graphql_api.domain.records import CloudResourceId, Ending, Operation, StackFqdn, StackUpdate, Status
 from tests.builders import FAILURE, MANIFEST, NOON, SECOND, a_stack_update, to_success
 
 COUNT = 100_000
@@ -79,7 +80,7 @@ async def main(rounds: int) -> bool:
 async def fill(database: SqliteDatabase) -> None:
     """Of 50 cloud resources on 60 stacks; one in eight failed, the others succeeded."""
     sql = f"INSERT INTO stack_updates ({UPDATE_COLUMNS}, manifest, output) VALUES ({marks(UPDATE_COLUMNS)}, ?, ?)"  # noqa: S608
-    rows = ((*update_row(update), MANIFEST, OUTPUT) for update in made())
+    rows = ((*update_values(update), MANIFEST, OUTPUT) for update in made())
     await database.write(lambda connection: connection.execute("BEGIN").rowcount)
     await database.write(lambda connection: connection.executemany(sql, rows).rowcount)
     await database.write(lambda connection: connection.execute("COMMIT").rowcount)
@@ -94,7 +95,7 @@ def made() -> Iterator[StackUpdate]:
             stack_fqdn=StackFqdn(f"organization/bench/stack{resource if number % 9 else 50 + number % 10}"),
         )
         ended = to_success(update)[-1]
-        failed = to_success(update)[2].failed(ended.updated_at, FAILURE, exit_code=1)
+        failed = to_success(update)[2].failed(ended.updated_at, FAILURE, Ending(1))
         yield failed if number // 50 % 8 == 0 else ended
 
 
