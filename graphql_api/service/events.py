@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -110,6 +111,7 @@ class Events:
         self._updates = updates
         self._events = events
         self._wakeups = wakeups
+        self._turn = asyncio.Lock()  # of who is given a batch
 
     async def watch(self, id_: StackUpdateId, after: int) -> AsyncGenerator[Batch, None]:
         """Every event after ``after``: first those that are there, then each as it comes; ends with the log.
@@ -129,6 +131,7 @@ class Events:
                     await self._is_recorded(id_)
                 if page.events or not begun:
                     for batch in _batches(page):
+                        await self._take_turn()
                         yield batch
                     begun = True
                 if _closes(page.events):
@@ -188,6 +191,15 @@ class Events:
             yield page.events
             after = page.seq
 
+    async def _take_turn(self) -> None:
+        """Wait until no other watcher is given a batch in this round of the loop.
+
+        A large one keeps the loop busy for some 15 ms: between two of them all other work has its turn, so that
+        watchers, however many, don't hold up the worker and each other's answers.
+        """
+        async with self._turn:
+            await asyncio.sleep(0)
+
     async def _is_recorded(self, id_: StackUpdateId) -> None:
         """Wait until the record has ended, a moment after its log: who is told of the end may ask for it at once."""
         async with self._wakeups.listen(id_) as wakeup:
@@ -201,6 +213,8 @@ class Events:
         page = await self._events.read(id_, after, limit)
         if page.events and page.events[0].seq > after + 1:
             raise EventsExpired(id_, page.events[0].seq)
+        if not page.events and await self._updates.get(id_) is None:  # nothing more will come
+            raise EventsExpired(id_, None)
         return page
 
     async def _ends_at(self, id_: StackUpdateId, after: int) -> bool:

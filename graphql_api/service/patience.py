@@ -16,10 +16,13 @@ _log = logging.getLogger("stackcast.watch")
 
 
 async def patiently(what: str, read: Callable[[], Awaitable[T]]) -> T:
-    """What is read as soon as the store answers; ``what`` says in the log what that is."""
+    """What is read as soon as the store answers; ``what`` says in the log, once, what waits for it."""
+    told = False
     while True:
         try:
             return await read()
         except StoreUnavailable as error:
-            _log.warning("watching %s: %s", what, error)
+            if not told:
+                _log.warning("watching %s waits for the store: %s", what, error)
+            told = True
             await asyncio.sleep(REREAD_INTERVAL.total_seconds())

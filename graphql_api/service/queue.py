@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -68,15 +68,21 @@ class _Look:
 class Queue:
     """Tells the places of queued stack updates, in the order in which the worker takes them up.
 
-    It goes round the stacks: each round takes the oldest of each stack, and a stack on which one is under way has had
-    its turn in this round. ``at_work`` gives how many deployments the worker has in hand, of ``max_concurrent`` that it
-    may have.
+    It goes round the stacks: each round takes the oldest of each stack. ``at_work`` gives the stack updates that have
+    one of the ``max_concurrent`` places at work, and ``served`` the stacks that have had their turn in this round.
     """
 
-    def __init__(self, history: UpdateHistory, max_concurrent: int, at_work: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        history: UpdateHistory,
+        max_concurrent: int,
+        at_work: Callable[[], Collection[StackUpdateId]],
+        served: Callable[[], Collection[StackFqdn]],
+    ) -> None:
         self._history = history
         self._max_concurrent = max_concurrent
         self._at_work = at_work
+        self._served = served
         self._turn = asyncio.Lock()
         self._last = _Look(began=float("-inf"), took=0, waiting={})
 
@@ -85,12 +91,14 @@ class Queue:
         if update.phase is not Phase.QUEUED:
             return None
         found = (await self._look(update.id)).waiting.get(update.id)
-        return QueuePlace(found.position, found.blocked_by, self._reason(found)) if found else None
+        return QueuePlace(found.position, found.blocked_by, self._reason(update, found)) if found else None
 
-    def _reason(self, waiting: _Waiting) -> QueueReason:
+    def _reason(self, update: StackUpdate, waiting: _Waiting) -> QueueReason:
         if waiting.blocked_by is not None:
             return QueueReason.STACK_BUSY
-        return QueueReason.PLACES_TAKEN if self._at_work() >= self._max_concurrent else QueueReason.STARTING
+        at_work = self._at_work()
+        has_to_wait = update.id not in at_work and len(at_work) >= self._max_concurrent
+        return QueueReason.PLACES_TAKEN if has_to_wait else QueueReason.STARTING
 
     async def _look(self, id_: StackUpdateId) -> _Look:
         """A look that is fresh, and shows this one unless it began to wait no later than the question was asked."""
@@ -101,7 +109,7 @@ class Queue:
             if missed or clock() >= self._last.stale:
                 await asyncio.sleep(self._last.rested - clock())
                 began = clock()
-                waiting = _places(await under_way(self._history))
+                waiting = _places(await under_way(self._history), self._served())
                 self._last = _Look(began, clock() - began, waiting)
             return self._last
 
@@ -119,7 +127,7 @@ async def under_way(history: UpdateHistory, stack: StackFqdn | None = None) -> l
         cursor = Cursor(page[-1].created_at, page[-1].id)
 
 
-def _places(updates: Iterable[StackUpdate]) -> dict[StackUpdateId, _Waiting]:
+def _places(updates: Iterable[StackUpdate], served: Collection[StackFqdn]) -> dict[StackUpdateId, _Waiting]:
     stacks = defaultdict[str, list[StackUpdate]](list)
     for update in sorted(updates, key=lambda it: (it.phase is Phase.QUEUED, it.created_at, it.id)):
         stacks[update.stack_fqdn or update.id].append(update)  # one that names no stack stands for itself
@@ -127,7 +135,8 @@ def _places(updates: Iterable[StackUpdate]) -> dict[StackUpdateId, _Waiting]:
     for on_stack in stacks.values():
         pairs = zip([None, *on_stack], on_stack, strict=False)
         queued = [(before, update) for before, update in pairs if update.phase is Phase.QUEUED]
-        served = on_stack[0].phase is not Phase.QUEUED  # in this round, by what is under way: the others come first
-        rounds += [(number, update, before) for number, (before, update) in enumerate(queued, start=int(served))]
+        # What is under way may have been taken up by an earlier life of the service, in no round of this one.
+        had_turn = on_stack[0].phase is not Phase.QUEUED or on_stack[0].stack_fqdn in served
+        rounds += [(number, update, before) for number, (before, update) in enumerate(queued, start=int(had_turn))]
     rounds.sort(key=lambda it: (it[0], it[1].created_at, it[1].id))
     return {update.id: _Waiting(position, before) for position, (_, update, before) in enumerate(rounds, start=1)}

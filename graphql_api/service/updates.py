@@ -241,9 +241,12 @@ class Updates:
         return max([utc_now(), *(newest.created_at + _STEP for newest in waiting)])
 
     async def _supersede(self, update: StackUpdate, stack: StackFqdn) -> None:
-        """Ask for the end of all that wait on the stack beside this one."""
-        for other in await under_way(self._history, stack):
-            if other.phase is Phase.QUEUED and other.id != update.id:
+        """Ask for the end of all that wait on the stack beside this one, where nobody has asked for it yet."""
+        others = await under_way(self._history, stack)
+        requests = await self._requests.open(QUEUE_LIMIT)
+        asked = {request.update_id for request in requests if isinstance(request.what, CancelRequest)}
+        for other in others:
+            if other.phase is Phase.QUEUED and other.id != update.id and other.id not in asked:
                 now = utc_now()
                 what = CancelRequest(CancellationReason.SUPERSEDED)
                 await self._requests.make(Request(new_id(now), other.id, now, what))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from strawberry.asgi import ASGIWebSocketAdapter
+from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
@@ -30,6 +31,11 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
             await self.handle_invalid_message(fault)
         else:
             await super().handle_message(message)
+
+    async def handle_task_exception(self, error: Exception) -> None:
+        """Log what went wrong; a client that leaves while it is sent something is nothing that did."""
+        if not isinstance(error, WebSocketDisconnected):
+            await super().handle_task_exception(error)
 
 
 def _fault(message: object) -> str | None:

@@ -81,7 +81,7 @@ class Parts:
     def __post_init__(self) -> None:
         turns, manifests = Turns(), Manifests(self_managed=True)
         resources, updates = self.backends.resources, self.backends.updates
-        queue = Queue(self.history, max_concurrent=1, at_work=lambda: 0)
+        queue = Queue(self.history, max_concurrent=1, at_work=tuple, served=tuple)
         self.services = Services(
             resources=Resources(resources, self.history, self.wakeups, turns, manifests),
             updates=Updates(

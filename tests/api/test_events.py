@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -29,6 +30,7 @@ from tests.builders import (
     kept,
     started,
 )
+from tests.runner.waiting import eventually
 from tests.service import Service, receive
 
 EVENTS = """
@@ -364,6 +366,22 @@ async def test_many_watch_while_much_is_written() -> None:
 
 
 # --- resources
+
+
+async def test_clients_that_leave_while_much_is_pushed_leave_no_trace(caplog: pytest.LogCaptureFixture) -> None:
+    """When their connections break, nobody listens for them any more, and the service's log tells of no trouble."""
+    async with parts() as made, made.served() as service:
+        update_id = (await a_log(made, *[a_line("x" * 1000)] * 5000)).update_id
+        for _ in range(10):
+            async with service.websocket() as socket:
+                payload = {"query": WATCH, "variables": {"id": update_id}}
+                for number in range(5):
+                    await socket.send(json.dumps({"type": "subscribe", "id": str(number), "payload": payload}))
+                await receive(socket)
+                socket.transport.abort()
+        await eventually(lambda: not made.wakeups.topics)
+
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def changed(name: str, state: ResourceState) -> ResourceChanged:

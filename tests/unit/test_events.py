@@ -202,6 +202,31 @@ def test_long_lines_make_small_batches() -> None:
     virtual_time.run(scenario)
 
 
+def test_between_two_batches_all_other_work_has_its_turn() -> None:
+    """Turning a batch into an answer takes a while: a hundred watchers don't take theirs all at once."""
+
+    async def scenario() -> None:
+        async with a_stage(lines=5 * BATCH_EVENTS) as stage:
+            await stage.end()
+            events, given = stage.events, 0
+            at_once = list[int]()
+
+            async def watch() -> None:
+                nonlocal given
+                async for _ in events.watch(stage.update.id, 0):
+                    given += 1
+
+            async with asyncio.TaskGroup() as tasks:
+                watching = [tasks.create_task(watch()) for _ in range(100)]
+                while not all(task.done() for task in watching):
+                    before = given
+                    await asyncio.sleep(0)
+                    at_once.append(given - before)
+            assert (given, max(at_once)) == (100 * 6, 1)
+
+    virtual_time.run(scenario)
+
+
 def test_watching_begins_after_any_seq() -> None:
     """Whoever comes with the seq of a last event gets exactly those after it, and after the last one the end."""
 
@@ -290,6 +315,23 @@ def test_a_watcher_waits_for_a_store_that_is_away() -> None:
             assert seqs([batch for _, batch in watcher.came]) == [1, 2, 3]
 
     virtual_time.run(scenario)
+
+
+def test_an_outage_is_logged_once_for_each_watcher(caplog: pytest.LogCaptureFixture) -> None:
+    """A hundred watchers don't fill the service's log while the store is away for an hour."""
+
+    async def scenario() -> None:
+        async with a_stage(lines=1) as stage:
+            stage.away = True
+            watchers = [asyncio.create_task(Look(stage).look()) for _ in range(100)]
+            await asyncio.sleep(3600)
+            stage.away = False
+            await stage.end()
+            await asyncio.gather(*watchers)
+
+    virtual_time.run(scenario)
+
+    assert sum("waits for the store" in record.getMessage() for record in caplog.records) == 100
 
 
 def test_a_watcher_who_leaves_is_forgotten() -> None:
@@ -401,6 +443,22 @@ def test_an_ended_update_without_events_says_so() -> None:
                 with pytest.raises(EventsExpired) as refused:
                     await anext(stage.events.watch(stage.update.id, after))
                 assert refused.value.first_available_seq is None
+
+    virtual_time.run(scenario)
+
+
+def test_a_reader_that_is_slower_than_forgetting_is_told() -> None:
+    """When the whole stack update is forgotten under its hands, a reader ends with the reason, and doesn't wait on."""
+
+    async def scenario() -> None:
+        async with a_stage(lines=1) as stage:
+            async with aclosing(stage.events.watch(stage.update.id, 0)) as batches:
+                await anext(batches)
+                await stage.end()
+                stage.update, stage.kept_from, id_ = a_stack_update(), 9, stage.update.id
+                with pytest.raises(EventsExpired, match=id_) as refused:
+                    await anext(batches)
+            assert refused.value.first_available_seq is None
 
     virtual_time.run(scenario)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from graphql_api.domain.errors import StoreUnavailable
 from graphql_api.domain.ports import EVERY_UPDATE, Slice, StackUpdateFilter, UpdateHistory
-from graphql_api.domain.records import StackFqdn, StackUpdate, Status
+from graphql_api.domain.records import StackFqdn, StackUpdate, StackUpdateId, Status
 from graphql_api.service.queue import FRESH, PAGE, Queue, QueuePlace, QueueReason, under_way
 from tests.builders import FAILURE, NOON, SECOND, a_stack_update, started
 from tests.unit import virtual_time
@@ -28,11 +28,12 @@ class History:
     takes: float = 0
     away: bool = False
     pages: int = 0
-    at_work: int = 0
+    at_work: set[StackUpdateId] = field(default_factory=set)
+    served: set[StackFqdn] = field(default_factory=set)
 
     @property
     def queue(self) -> Queue:
-        return Queue(cast("UpdateHistory", self), max_concurrent=2, at_work=lambda: self.at_work)
+        return Queue(cast("UpdateHistory", self), 2, at_work=lambda: self.at_work, served=lambda: self.served)
 
     async def page(self, slice_: Slice, where: StackUpdateFilter = EVERY_UPDATE) -> Sequence[StackUpdate]:
         self.pages += 1
@@ -101,20 +102,42 @@ async def test_a_place_tells_what_is_right_before_it_on_its_stack() -> None:
 
 async def test_where_the_stack_is_free_a_place_at_work_may_be_missing() -> None:
     """The reason is the one of the moment, whenever the queue was looked at."""
-    history = History(at_work=2)
+    history = History()
     update = history.add("a")
     queue = history.queue
-
     reasons = []
-    for at_work in (1, 2, 3, 0):
-        history.at_work = at_work
+    for others in (1, 2, 3, 0):
+        history.at_work = {StackUpdateId(f"{number:024x}") for number in range(others)}
         place = await queue.place(update)
-        assert place is not None
+        assert place
         reasons.append(place.reason)
 
     starting, taken = QueueReason.STARTING, QueueReason.PLACES_TAKEN
     assert reasons == [starting, taken, taken, starting]
     assert history.pages == 1
+
+
+async def test_one_that_has_a_place_at_work_is_starting() -> None:
+    """Its own place is not one that it has to wait for."""
+    history = History()
+    update = history.add("a")
+    history.at_work = {update.id, StackUpdateId("0" * 24)}
+
+    place = await history.queue.place(update)
+
+    assert place
+    assert place.reason is QueueReason.STARTING
+
+
+async def test_a_stack_that_was_served_in_this_round_comes_after_the_others() -> None:
+    """Also where nothing is under way on it any more: so the worker takes them."""
+    history = History()
+    served, other = history.add("a"), history.add("b")
+    history.served = {StackFqdn("organization/tests/a")}
+
+    places = [await history.queue.place(update) for update in (served, other)]
+
+    assert [place and place.position for place in places] == [2, 1]
 
 
 async def test_what_does_not_wait_has_no_place() -> None:

@@ -279,6 +279,14 @@ async def test_of_many_that_supersede_at_one_moment_the_last_stays() -> None:
         assert last.id not in {id_ for id_, _ in await stage.asked()}
 
 
+async def test_what_is_being_superseded_is_not_asked_to_end_again() -> None:
+    """However many supersede it before the worker heeds the first of them: requests don't pile up."""
+    async with a_stage() as stage:
+        updates = [await stage.accepted(SUPERSEDE) for _ in range(5)]
+
+        assert sorted(id_ for id_, _ in await stage.asked()) == sorted(update.id for update in updates[:-1])
+
+
 async def test_a_full_queue_still_answers_with_what_is_there() -> None:
     """Joining adds nothing; what would add something is refused."""
     async with a_stage() as stage:

@@ -58,7 +58,7 @@ class Stage:
 
     def watch(self) -> Watch:
         updates, resources = cast("UpdateStore", self), cast("ResourceStore", None)  # which only feeds read
-        queue = Queue(self.history, max_concurrent=1, at_work=lambda: 0)
+        queue = Queue(self.history, max_concurrent=1, at_work=tuple, served=tuple)
         return Watch(updates, self.history, resources, self.wakeups, queue)
 
     async def change(self, changed: StackUpdate, *, announced: bool = True) -> None:
