@@ -13,6 +13,9 @@ _ESCAPES = re.compile(
     r"|\x1b[PX^_][^\x1b\n]*(?:\x1b\\)?"  # strings for the terminal
     r"|\x1b[ -/]*[0-~]?"  # everything else, and an escape that was cut off
 )
+#: What else drives a terminal, or turns the direction of writing; a return within a line would hide what stands before.
+_CONTROLS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_RETURN = re.compile(r"\r(?!\n|\Z)")
 #: The longest secret is the longest variable of Linux. So much beyond a cut is looked at, for one that lies across it.
 SECRET_LIMIT = 128 * 1024
 
@@ -21,8 +24,8 @@ def read_tail(path: Path, limit_bytes: int, hide: Callable[[str], str] | None = 
     """Return the end of an output file as text, and whether there was more before it. Blocking.
 
     ``hide`` replaces the secrets in a text; one that the beginning of the tail would cut is left out as a whole. No
-    character is cut in half, bytes that are not UTF-8 are replaced, and escape sequences and NULs are left out, so that
-    the text can be stored and shown anywhere. A file that is missing is empty.
+    character is cut in half, bytes that are not UTF-8 are replaced, and what drives a terminal is left out, so that the
+    text can be stored and shown anywhere. A file that is missing is empty.
     """
     lead_bytes = SECRET_LIMIT if hide else 0
     try:
@@ -58,10 +61,10 @@ def _text(content: bytes, is_cut: bool) -> str:
 
 
 def as_text(content: bytes) -> str:
-    """Whatever was printed, as text: what is not UTF-8 is replaced, escape sequences and NULs are left out."""
+    """Whatever was printed, as text: what is not UTF-8 is replaced, and what drives a terminal left out."""
     return clean(content.decode("utf-8", errors="replace"))
 
 
 def clean(text: str) -> str:
-    """The text without escape sequences and NULs. None of them goes over the end of a line."""
-    return _ESCAPES.sub("", text).replace("\0", "")
+    """The text without what drives a terminal, none of which goes over the end of a line."""
+    return _RETURN.sub(" ", _CONTROLS.sub("", _ESCAPES.sub("", text)))

@@ -142,10 +142,17 @@ def test_a_very_long_line_takes_bounded_memory() -> None:
 
 
 def test_only_a_newline_ends_a_line() -> None:
-    """Whatever else counts as the end of a line elsewhere is a character within one."""
-    text = "a\rb\x0bc\x0cd\x1ce\x85f\u2028g\u2029h"
+    """Whatever else counts as the end of a line elsewhere is within one, as far as it may be shown."""
+    text, seen = "a\rb\x0bc\x0cd\x1ce\x85f\u2028g\u2029h", "a bcdef\u2028g\u2029h"
 
-    assert shown(f"{text}\n{text}".encode()) == [Line(text), Line(text)]
+    assert shown(f"{text}\n{text}".encode()) == [Line(seen), Line(seen)]
+
+
+def test_what_drives_a_terminal_is_left_out() -> None:
+    """Bells, backspaces, escapes of one byte and marks that turn the direction of writing; a tab stays."""
+    text = "a\x07b\x08c\x9b31md\u202eve\u2066n\tt\x7f"
+
+    assert shown(f"{text}\n".encode()) == [Line("abc31mdven\tt")]
 
 
 @pytest.mark.parametrize("before", [b"", b"x" * LINE_LIMIT + b"\n"], ids=["together", "one by one"])
@@ -153,7 +160,7 @@ def test_a_carriage_return_at_the_end_is_left_out(before: bytes) -> None:
     """The lines of a program that ends them as Windows does are the same lines; only one return belongs to an end."""
     lines = shown(before + b"a\r\nb\r\r\n\r\nc\r\x1b[0m\nd\r")
 
-    assert [line.text for line in lines][-5:] == ["a", "b\r", "", "c", "d"]
+    assert [line.text for line in lines][-5:] == ["a", "b ", "", "c", "d"]
 
 
 def test_empty_lines_are_lines() -> None:
