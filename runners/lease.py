@@ -64,7 +64,11 @@ async def claim_stack(claims: Claims, stack: StackFqdn, update_id: StackUpdateId
         update_id=update_id,
         expires_at=now + LEASE,
     )
-    return claim if await claims.claim(claim) else None
+    if not await claims.claim(claim):
+        return None
+    # Where we slept since we read, others may have claimed later epochs, after which ours was forgotten and free again.
+    current = await claims.current(stack)
+    return claim if current is not None and current.nonce == claim.nonce else None
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from graphql_api.domain.ports import (
     IdempotencyKeys,
     Requests,
     ResourceStore,
+    Retention,
     UpdateHistory,
     UpdateStore,
     Wakeups,
@@ -36,6 +37,7 @@ class Backends:
     events: EventLog
     requests: Requests
     keys: IdempotencyKeys
+    retention: Retention
     wakeups: Wakeups
     ping: Callable[[], Awaitable[None]]
 
@@ -67,6 +69,7 @@ async def _open_sqlite(path: Path | None, limit: timedelta) -> AsyncIterator[Bac
     from graphql_api.adapters.sqlite.keys import SqliteKeys
     from graphql_api.adapters.sqlite.requests import SqliteRequests
     from graphql_api.adapters.sqlite.resources import SqliteResources
+    from graphql_api.adapters.sqlite.retention import SqliteRetention
     from graphql_api.adapters.sqlite.updates import SqliteUpdates
 
     async with open_sqlite(path, limit) as database:
@@ -78,6 +81,7 @@ async def _open_sqlite(path: Path | None, limit: timedelta) -> AsyncIterator[Bac
             events=SqliteEvents(database),
             requests=SqliteRequests(database),
             keys=SqliteKeys(database),
+            retention=SqliteRetention(database),
             wakeups=InProcessWakeups(),
             ping=database.ping,
         )
@@ -92,6 +96,7 @@ async def _open_mongo(url: str, limit: timedelta) -> AsyncIterator[Backends]:
     from graphql_api.adapters.mongo.keys import MongoKeys
     from graphql_api.adapters.mongo.requests import MongoRequests
     from graphql_api.adapters.mongo.resources import MongoResources
+    from graphql_api.adapters.mongo.retention import MongoRetention
     from graphql_api.adapters.mongo.schema import prepare
     from graphql_api.adapters.mongo.updates import MongoHistory, MongoUpdates
 
@@ -105,6 +110,7 @@ async def _open_mongo(url: str, limit: timedelta) -> AsyncIterator[Backends]:
             events=MongoEvents(database),
             requests=MongoRequests(database),
             keys=MongoKeys(database),
+            retention=MongoRetention(database),
             wakeups=InProcessWakeups(),
             ping=database.ping,
         )

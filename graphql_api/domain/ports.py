@@ -186,14 +186,15 @@ class Claims(Protocol):
         """Insert it; False when its (stack, epoch) is taken by another nonce.
 
         Of any number of concurrent calls for one (stack, epoch) exactly one answers True. Claiming again with
-        the same nonce answers True.
+        the same nonce answers True. An epoch below the current one may be free again: whoever was told True reads
+        ``current`` before acting on it.
         """
 
     async def renew(self, claim: Claim, expires_at: datetime) -> None:
         """Move its expiry."""
 
     async def end(self, claim: Claim) -> None:
-        """Mark it ended. Ending it again does nothing."""
+        """Mark it ended, and keep those of its stack with a lower epoch no longer. Ending it again does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +332,34 @@ class IdempotencyKeys(Protocol):
         All that is older than ``since`` is forgotten first. Of any number of concurrent calls for one (caller, key)
         all return the same.
         """
+
+
+class Retention(Protocol):
+    """Forgets ended stack updates, a little with each call.
+
+    Nobody is told: what is forgotten ended long ago, is the oldest of its list, and is just not found any more.
+    """
+
+    async def deployed(self, after: CloudResourceId | None, limit: int) -> Sequence[CloudResourceId]:
+        """Cloud resources that have stack updates, deleted ones too, by id: at most ``limit`` behind ``after``."""
+
+    async def expired(
+        self, resource: CloudResourceId, before: datetime, keep: int, limit: int
+    ) -> Sequence[StackUpdateId]:
+        """The stack updates of this cloud resource that ended before the moment, but for the newest that ended.
+
+        Of those that ended, the newest ``keep`` are left out, however old. At most ``limit``, the oldest first.
+        """
+
+    async def forget(self, id_: StackUpdateId) -> bool:
+        """Forget the stack update: its record, manifest and output, what refers to it, and a part of its log.
+
+        From the first call on it is not found any more. True once nothing is left; until then call again. One that
+        has not ended stays as it is, which answers True.
+        """
+
+    async def half_forgotten(self, limit: int) -> Sequence[StackUpdateId]:
+        """Those of which ``forget`` has not yet answered True, such as after a crash."""
 
 
 class Wakeup(Protocol):

@@ -19,6 +19,7 @@ from graphql_api.domain.ports import (
     IdempotencyKeys,
     Requests,
     ResourceStore,
+    Retention,
     UpdateHistory,
     UpdateStore,
 )
@@ -80,6 +81,11 @@ def requests(backends: Backends) -> Requests:
 @pytest.fixture
 def keys(backends: Backends) -> IdempotencyKeys:
     return backends.keys
+
+
+@pytest.fixture
+def retention(backends: Backends) -> Retention:
+    return backends.retention
 
 
 @pytest.fixture

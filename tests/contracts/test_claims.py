@@ -68,6 +68,37 @@ async def test_an_ended_claim_stays_the_current_one(claims: Claims) -> None:
     assert not await claims.claim(a_claim())
 
 
+async def test_of_claims_of_a_stack_the_newest_is_kept(claims: Claims) -> None:
+    """With a claim that ends, those before it go, and no other stack's: an epoch below it is free again."""
+    other = a_claim(stack=StackFqdn("organization/demo/de"))
+    earlier = [a_claim(epoch=epoch) for epoch in (1, 2, 3)]
+    last = a_claim(epoch=4)
+    for claim in (other, *earlier, last):
+        assert await claims.claim(claim)
+
+    await claims.end(last)
+
+    assert await claims.current(STACK) == replace(last, ended=True)
+    assert await claims.current(other.stack) == other
+    assert await claims.claim(a_claim(epoch=3))
+    assert not await claims.claim(a_claim(epoch=4))
+    assert await claims.current(STACK) == replace(last, ended=True)
+
+
+async def test_ending_what_is_no_claim_any_more_forgets_nothing(claims: Claims) -> None:
+    """Neither an earlier claim nor one that was never made is the end of those that are there."""
+    first, second = a_claim(epoch=1), a_claim(epoch=2)
+    for claim in (first, second):
+        await claims.claim(claim)
+
+    await claims.end(first)
+    await claims.end(a_claim(epoch=3))
+    await claims.end(a_claim(epoch=2))
+
+    assert await claims.current(STACK) == second
+    assert not await claims.claim(a_claim(epoch=1))
+
+
 async def test_a_renewed_claim_expires_later(claims: Claims) -> None:
     """A renewal moves the expiry and nothing else, and may be made again."""
     claim = a_claim()

@@ -35,7 +35,9 @@ from tests.builders import (
     a_stack_update,
     an_idempotency_key,
     cancelled,
+    failed,
     following,
+    kept,
     started,
 )
 from tests.contracts.outage import outage_before
@@ -107,8 +109,13 @@ async def test_indexes_are_ensured_at_every_start(mongodb_database_url: str, raw
         ("_id",),
         ("update_id", "last_seq", "first_seq", "kinds", "size"),
     }
-    assert set(keys("stack_update_requests")) == {("_id",), ("made_at", "_id")}
-    assert keys("idempotency_keys") == {("_id",): False, ("caller", "key"): True, ("created_at",): False}
+    assert set(keys("stack_update_requests")) == {("_id",), ("made_at", "_id"), ("update_id",)}
+    assert keys("idempotency_keys") == {
+        ("_id",): False,
+        ("caller", "key"): True,
+        ("created_at",): False,
+        ("update_id",): False,
+    }
     assert set(keys("stackupdates")) == {
         ("_id",),
         place,
@@ -321,3 +328,21 @@ async def test_wrong_credentials_are_refused_without_the_password(mongodb_databa
             pass
 
     assert "hunter2" not in f"{refusal.value} {refusal.value.__cause__}"
+
+
+async def test_forgetting_that_breaks_off_is_finished(mongo: Backends, raw: Database[dict[str, Any]]) -> None:
+    """Whoever dies after a stack update was marked, before or after its record went, leaves it to be found."""
+    updates = [a_stack_update(created_at=NOON) for _ in range(2)]
+    for update in updates:
+        await kept(mongo.updates, update, failed(update))
+        await mongo.events.append(a_chunk(update_id=update.id))
+        raw["half_forgotten_stack_updates"].insert_one({"_id": ObjectId(update.id)})
+    raw["stackupdates"].delete_one({"_id": ObjectId(updates[0].id)})
+
+    assert await mongo.retention.half_forgotten(10) == [update.id for update in updates]
+    for update in updates:
+        assert await mongo.retention.forget(update.id)
+
+        assert await mongo.updates.get(update.id) is None
+        assert await mongo.events.last(update.id) is None
+    assert await mongo.retention.half_forgotten(10) == []

@@ -66,6 +66,8 @@ def every_call(backends: Backends, update: StackUpdate) -> list[Callable[[], Awa
         lambda: backends.requests.make(a_request()),
         lambda: backends.requests.open(10),
         lambda: backends.keys.keep(an_idempotency_key(), NOON),
+        lambda: backends.retention.deployed(None, 10),
+        lambda: backends.retention.forget(update.id),
     ]
 
 

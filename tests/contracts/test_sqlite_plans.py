@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from graphql_api.adapters import open_backends
-from graphql_api.adapters.sqlite import events, history, resources, updates
+from graphql_api.adapters.sqlite import events, history, resources, retention, updates
 from graphql_api.adapters.sqlite.database import Query
 from graphql_api.adapters.sqlite.pages import count_query, page_query
 from graphql_api.adapters.sqlite.rows import RESOURCE_COLUMNS, UPDATE_COLUMNS
@@ -143,6 +143,29 @@ def test_the_queue_is_read_from_its_own_index(raw: sqlite3.Connection) -> None:
 
     assert "SCAN stack_updates USING INDEX stack_updates_queued" in steps
     assert not [step for step in steps if "TEMP B-TREE" in step]
+
+
+def test_what_has_expired_is_found_in_an_index(raw: sqlite3.Connection) -> None:
+    """From one cloud resource to the next is one search; of each only those that are kept for being among the newest,
+    and those that have expired, are looked at.
+    """
+    to_the_next = plan(raw, retention.deployed_query(RESOURCE, 10))
+    assert [step for step in to_the_next if "stack_updates" in step] == 2 * [
+        "SEARCH stack_updates USING COVERING INDEX stack_updates_by_resource (cloud_resource_id>?)"
+    ]
+    assert plan(raw, retention.newest_query(RESOURCE, 20)) == [
+        "SEARCH stack_updates USING INDEX stack_updates_by_resource (cloud_resource_id=?)"
+    ]
+    (step,) = plan(raw, retention.expired_query(RESOURCE, NOON, (0, RESOURCE), 10))
+    assert step.startswith("SEARCH stack_updates USING INDEX stack_updates_by_resource (cloud_resource_id=? AND (cre")
+
+
+def test_forgetting_searches_indexes(raw: sqlite3.Connection) -> None:
+    """No step of it reads what belongs to other stack updates."""
+    for statement in (*retention.BEGINNING, retention.STATUS):
+        assert all(step.startswith("SEARCH") for step in plan(raw, (statement, (RESOURCE,)))), statement
+    steps = plan(raw, (retention.FORGET_CHUNKS, (RESOURCE, 32)))
+    assert all(step.startswith(("SEARCH", "LIST SUBQUERY")) for step in steps), steps
 
 
 UPDATE = StackUpdateId(RESOURCE)

@@ -126,6 +126,22 @@ async def test_a_claim_lost_to_a_faster_rival_is_none() -> None:
         assert await claims.current(STACK) == theirs
 
 
+async def test_a_claim_of_an_epoch_that_was_forgotten_is_none() -> None:
+    """Whoever slept between reading and claiming, while others had the stack, does not get it by an epoch long gone."""
+    async with some_claims() as claims:
+        way, theirs = Way(claims), [a_claim(owner="other", epoch=epoch) for epoch in (1, 2, 3)]
+
+        async def others() -> None:
+            for claim in theirs:
+                await claims.claim(claim)
+            await claims.end(theirs[1])  # with which the first is forgotten
+
+        way.before_claim = others
+
+        assert await claim_stack(way, STACK, UPDATE, "us") is None
+        assert await claims.current(STACK) == theirs[2]
+
+
 async def test_of_many_who_claim_a_free_stack_one_has_it() -> None:
     """However many services try at once, exactly one may go on."""
     async with some_claims() as claims:

@@ -31,8 +31,12 @@ class MongoClaims:
         await self._set(claim, {"expires_at": expires_at})
 
     async def end(self, claim: Claim) -> None:
-        await self._set(claim, {"ended": True})
+        if await self._set(claim, {"ended": True}):
+            earlier = {"stack": claim.stack, "epoch": {"$lt": claim.epoch}}
+            await self._database.ask(lambda: self._collection.delete_many(earlier))
 
-    async def _set(self, claim: Claim, change: Document) -> None:
+    async def _set(self, claim: Claim, change: Document) -> bool:
+        """False when it is not there."""
         key = {"_id": documents.claim_key(claim), "nonce": claim.nonce}
-        await self._database.ask(lambda: self._collection.update_one(key, {"$set": change}))
+        result = await self._database.ask(lambda: self._collection.update_one(key, {"$set": change}))
+        return result.matched_count > 0

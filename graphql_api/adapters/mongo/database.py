@@ -86,6 +86,7 @@ class MongoDatabase:
         self.events: Documents = database["stack_update_events"]
         self.requests: Documents = database["stack_update_requests"]
         self.keys: Documents = database["idempotency_keys"]
+        self.half_forgotten: Documents = database["half_forgotten_stack_updates"]
 
     async def ping(self) -> None:
         """Raises StoreUnavailable when the server does not answer."""

@@ -48,8 +48,10 @@ async def prepare(database: MongoDatabase) -> None:
     await _ensure_index(database, database.claims, ("stack", "epoch"))
     await _ensure_index(database, database.events, _CHUNK_INDEX)
     await _ensure_index(database, database.requests, ("made_at", "_id"))
+    await _ensure_index(database, database.requests, ("update_id",))
     await _ensure_index(database, database.keys, ("caller", "key"), unique=True)
     await _ensure_index(database, database.keys, ("created_at",))
+    await _ensure_index(database, database.keys, ("update_id",))
     await _complete_updates(database)
 
 

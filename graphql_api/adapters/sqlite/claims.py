@@ -6,7 +6,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import datetime
 
-from graphql_api.adapters.sqlite.database import SqliteDatabase, first_row
+from graphql_api.adapters.sqlite.database import SqliteDatabase, first_row, transaction
 from graphql_api.adapters.sqlite.rows import CLAIM_COLUMNS, claim_row, marks, read_claim
 from graphql_api.adapters.stored import milliseconds
 from graphql_api.domain.records import Claim, StackFqdn
@@ -16,6 +16,7 @@ _NONCE = "SELECT nonce FROM stack_claims WHERE stack = ? AND epoch = ?"
 _CURRENT = f"SELECT {CLAIM_COLUMNS} FROM stack_claims WHERE stack = ? ORDER BY epoch DESC LIMIT 1"
 _RENEW = "UPDATE stack_claims SET expires_at = ? WHERE stack = ? AND epoch = ? AND nonce = ?"
 _END = "UPDATE stack_claims SET ended = 1 WHERE stack = ? AND epoch = ? AND nonce = ?"
+_FORGET = "DELETE FROM stack_claims WHERE stack = ? AND epoch < ?"
 
 
 class SqliteClaims:
@@ -38,5 +39,9 @@ class SqliteClaims:
         await self._database.write(lambda connection: connection.execute(_RENEW, parameters).rowcount)
 
     async def end(self, claim: Claim) -> None:
-        parameters = (claim.stack, claim.epoch, claim.nonce)
-        await self._database.write(lambda connection: connection.execute(_END, parameters).rowcount)
+        def end(connection: sqlite3.Connection) -> None:
+            with transaction(connection):
+                if connection.execute(_END, (claim.stack, claim.epoch, claim.nonce)).rowcount:
+                    connection.execute(_FORGET, (claim.stack, claim.epoch))
+
+        await self._database.write(end)

@@ -113,4 +113,10 @@ MIGRATIONS: Migrations = (
         ) STRICT, WITHOUT ROWID""",
         "CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at)",
     ),
+    (
+        # Of these the record is gone, and the log, which may be long, is going.
+        "CREATE TABLE half_forgotten_stack_updates (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
+        "CREATE INDEX idempotency_keys_by_update ON idempotency_keys (update_id)",
+        "CREATE INDEX stack_update_requests_by_update ON stack_update_requests (update_id)",
+    ),
 )
