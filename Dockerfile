@@ -63,7 +63,8 @@ ENV PATH=/opt/stackcast/bin:$PATH \
     PULUMI_STATE_DIR=/var/lib/stackcast/state \
     STACKCAST_DATA_DIR=/var/lib/stackcast/data \
     STACKCAST_HOST=0.0.0.0 \
-    STACKCAST_PORT=8321
+    STACKCAST_PORT=8321 \
+    STACKCAST_SHUTDOWN=drain
 VOLUME ["/var/lib/stackcast/data", "/var/lib/stackcast/state", "/var/lib/stackcast/pulumi"]
 WORKDIR /var/lib/stackcast
 # By number: an orchestrator that forbids root can tell that this is not it.

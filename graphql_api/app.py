@@ -42,8 +42,9 @@ from runners.doctor import Installation, examine
 from runners.job import JobSettings
 from runners.lease import Lease, the_only_service
 from runners.limits import RunLimits, default_memory_limit
-from runners.patience import to_the_end
+from runners.patience import beside, to_the_end
 from runners.pulumi import PulumiSettings
+from runners.retention import RetentionSettings, Tidying
 from runners.worker import Worker, WorkerPorts, WorkerSettings
 from runners.workspace import Modules
 
@@ -56,7 +57,8 @@ _log = logging.getLogger("stackcast")
 async def open_app(settings: Settings) -> AsyncIterator[Starlette]:
     """The ASGI application, for as long as all that it stands on is open: data directory, store and worker.
 
-    Leaving drains the worker within the shutdown's grace. Raises StartRefused, StoreRefused or StoreUnavailable.
+    Leaving hands deployments over to the next start, or drains them within the grace, as the settings say. Raises
+    StartRefused, StoreRefused or StoreUnavailable.
     """
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(open_data_directory(settings.data_path))
@@ -66,6 +68,8 @@ async def open_app(settings: Settings) -> AsyncIterator[Starlette]:
         changes = await stack.enter_async_context(FileChanges())
         worker = _worker(settings, directory, backends, deployer, changes, service)
         work = await stack.enter_async_context(_working(worker, settings))
+        if tidying := _tidying(settings, directory, backends, service):
+            await stack.enter_async_context(beside(tidying.keep_tidy()))
         access = Access(settings.token.get_secret_value() if settings.token else None)
         services = _services(settings, backends, deployer, worker)
         endpoint, download = Endpoint(access, services), Download(services.events)
@@ -122,7 +126,7 @@ def _middleware(settings: Settings, access: Access) -> list[Middleware]:
 
 def _services(settings: Settings, backends: Backends, deployer: Deployer, worker: Worker) -> Services:
     turns, manifests = Turns(), Manifests(self_managed=settings.self_managed)
-    queue = Queue(backends.history, settings.max_concurrent, lambda: worker.at_work)
+    queue = Queue(backends.history, settings.max_concurrent, lambda: worker.at_work, lambda: worker.served)
     return Services(
         resources=Resources(backends.resources, backends.history, backends.wakeups, turns, manifests),
         updates=Updates(
@@ -161,7 +165,7 @@ def _facts(settings: Settings, backends: Backends, deployer: Deployer, worker: W
         timeout_limit=settings.deploy_timeout_limit,
         history=backends.history,
         find_pulumi=find_pulumi,
-        at_work=lambda: worker.at_work,
+        at_work=lambda: len(worker.at_work),
     )
 
 
@@ -193,20 +197,31 @@ def _worker(
 
 @asynccontextmanager
 async def _working(worker: Worker, settings: Settings) -> AsyncIterator[asyncio.Task[None]]:
-    """The worker at work until leaving, which drains it."""
+    """The worker at work until leaving, which hands over to the next start, or drains it."""
     work = asyncio.create_task(worker.run(), name="worker")
     work.add_done_callback(_log_failure)
     try:
         yield work
     finally:
-        await to_the_end(_drain(worker, work, settings))
+        await to_the_end(_stop(worker, work, settings))
 
 
-async def _drain(worker: Worker, work: asyncio.Task[None], settings: Settings) -> None:
-    if not await worker.stop(settings.shutdown_grace):
-        _log.error("some deployments could not be ended in time; the next start ends and records them")
-        work.cancel()
+async def _stop(worker: Worker, work: asyncio.Task[None], settings: Settings) -> None:
+    if settings.shutdown == "drain" and not await worker.drain(settings.shutdown_grace):
+        _log.error("some deployments could not be ended in time; the next start goes on with them")
+    elif settings.shutdown == "handover" and worker.at_work:
+        _log.info("%d deployments go on without the service; the next start takes them over", len(worker.at_work))
+    work.cancel()
     await asyncio.wait([work])
+
+
+def _tidying(settings: Settings, directory: DataDirectory, backends: Backends, service: Lease) -> Tidying | None:
+    """None where everything is kept for ever."""
+    if settings.retention is None:
+        return None
+    state = None if settings.backend_url else settings.state_path
+    what = RetentionSettings(settings.retention, settings.retention_newest, directory.runs, state)
+    return Tidying(backends.retention, backends.updates, what, service)
 
 
 def _log_failure(work: asyncio.Task[None]) -> None:

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
 from pydantic import (
@@ -25,6 +25,8 @@ from graphql_api.domain.errors import StartRefused
 
 #: About three years: longer than anything here lasts, and still a duration everywhere.
 _MOST_SECONDS = 100_000_000
+#: A century: as good as for ever.
+_MOST_DAYS = 36_500
 #: A million of them is as good as no limit, and can still be counted in bytes.
 _MOST_MEBIBYTES = 1024 * 1024
 #: Variables that may be in a file instead, which a variable with `_FILE` at its end names: secrets of containers are.
@@ -218,11 +220,30 @@ class Settings(BaseModel):
         le=1000,
         description="Deployments at once, on different stacks; by default the number of cores.",
     )
+    shutdown: Literal["handover", "drain"] = Field(
+        "handover",
+        alias="STACKCAST_SHUTDOWN",
+        description="What a shutdown does with deployments: `handover` to the next start, or `drain`.",
+    )
     shutdown_grace: Seconds = Field(
         timedelta(seconds=60),
         alias="STACKCAST_SHUTDOWN_GRACE",
         ge=timedelta(seconds=1),
-        description="How long a shutdown may take: half of it lets deployments finish, the rest ends them.",
+        description="How long a drain may take: half of it lets deployments finish, the rest ends them.",
+    )
+    retention_days: float = Field(
+        90,
+        alias="STACKCAST_RETENTION_DAYS",
+        ge=0,
+        le=_MOST_DAYS,
+        description="Days for which an ended stack update is kept, with its log; 0 keeps all for ever.",
+    )
+    retention_newest: int = Field(
+        20,
+        alias="STACKCAST_RETENTION_NEWEST",
+        ge=1,
+        le=1_000_000,
+        description="How many ended stack updates of each cloud resource, the newest, are kept however old.",
     )
     allowed_hosts: Names = Field(
         (),
@@ -259,6 +280,11 @@ class Settings(BaseModel):
     def self_managed(self) -> bool:
         """True when Pulumi's backend is a file, a bucket or a database: anything but a Pulumi Cloud."""
         return not self.backend_url.startswith(("https://", "http://"))
+
+    @property
+    def retention(self) -> timedelta | None:
+        """How long an ended stack update is kept; None for ever."""
+        return timedelta(days=self.retention_days) if self.retention_days else None
 
     @property
     def data_path(self) -> Path:

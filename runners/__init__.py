@@ -28,6 +28,10 @@ Telling what happens:
 ``log``         writes the log of a stack update, each event under its seq
 ``record``      writes each change of a stack update, first to its log, then to the store, then to whoever listens
 
+Tidying up:
+``retention``   forgets what ended long ago
+``past``        removes what Pulumi's file backend never removes by itself
+
 Beside:
 ``patience``    trying again, and doing things beside one another
 ``datadir``     the data directory

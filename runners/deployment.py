@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -19,11 +20,11 @@ from graphql_api.domain.records import Failure, FailureKind, StackFqdn, StackUpd
 from runners import pulumi
 from runners.engine import read_report
 from runners.lock import Holder, StackLock
-from runners.outcome import UP, Outcome, Stop, Words, hide
+from runners.outcome import UP, WORKER_LOST, Outcome, Stop, Words, hide
 from runners.output import read_tail
 from runners.process import identify
 from runners.pulumi import PulumiSettings
-from runners.runs import Command, CommandEnd, Run
+from runners.runs import Command, CommandEnd, Run, Stage, supervisor_of
 from runners.toolchain import PulumiCli
 from runners.workspace import Modules
 
@@ -108,6 +109,31 @@ class Deployer:
         limit = deployment.timeout if words.end.name == UP else min(deployment.timeout, HOUSEKEEPING_LIMIT)
         return words.outcome(limit, observer.stop).without(deployment.secrets)
 
+    async def resume(self, task: Task, run: Run, lock: StackLock, observer: Observer) -> Outcome | None:
+        """Wait for the deployment that an earlier life of the service began in the run's directory.
+
+        None where none has begun, or where it came to nothing, so that ``deploy`` may be tried; the stack's lock is to
+        be taken before. When cancelled, Pulumi goes on.
+        """
+        directories = await asyncio.to_thread(run.directories)
+        if not directories:
+            return None
+        secrets = await asyncio.to_thread(self.secrets)
+        if directories[-1].name.endswith(f"-{UP}"):
+            await observer.running()
+        async with observer.following(directories[-1]):
+            end = await run.adopt(directories[-1], lock)
+            # A supervisor writes down who it is before its command begins; with the lock in hand none does any more.
+            if lock.held and await asyncio.to_thread(supervisor_of, directories[-1]) is None:
+                return None
+            words = await asyncio.to_thread(read_words, end, secrets)
+            if end.name == UP and words.conclusive:
+                observer.ended()
+        if end.name != UP or not words.conclusive:
+            return None
+        outcome = words.outcome(task.timeout + run.extension, observer.stop).without(secrets)
+        return outcome if end.clean or end.stage is not Stage.NONE else outcome.after(WORKER_LOST)
+
     def secrets(self) -> frozenset[str]:
         """What is hidden wherever it was printed. Blocking."""
         return self.settings.secrets()
@@ -125,8 +151,9 @@ class Deployer:
         module = await asyncio.to_thread(self.modules.find, manifest.kind)
         cli = await self._cli()
         directory = run.directory / "module"
-        await asyncio.to_thread(module.copy, directory, task.stack.split("/")[1])
         input_file = run.directory / "stack-input.yaml"
+        await asyncio.to_thread(_clear, directory, input_file)
+        await asyncio.to_thread(module.copy, directory, task.stack.split("/")[1])
         text = stack_input(manifest)
         await asyncio.to_thread(_write_private, input_file, text)
         # The shipped modules adapt their program to what this version of Pulumi knows.
@@ -276,6 +303,12 @@ def suspect_all(run: Run, lock: StackLock) -> None:
 
 def _refused(kind: FailureKind, message: str) -> Outcome:
     return Outcome(Failure(kind, message))
+
+
+def _clear(directory: Path, file: Path) -> None:
+    """Remove what an earlier life of the service had prepared."""
+    shutil.rmtree(directory, ignore_errors=True)
+    file.unlink(missing_ok=True)
 
 
 def _write_private(file: Path, text: str) -> None:

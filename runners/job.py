@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,11 +21,12 @@ from graphql_api.domain.records import (
     StackUpdate,
     utc_now,
 )
+from runners import recovery
 from runners.changes import FileChanges
 from runners.deployment import Deployer, Task
 from runners.limits import RunLimits, exceeded
 from runners.lock import StackLock
-from runners.outcome import Stop
+from runners.outcome import Outcome, Stop
 from runners.patience import beside
 from runners.progress import StageReached
 from runners.record import Record
@@ -39,6 +40,10 @@ WARNING = timedelta(seconds=60)
 #: How long a signal waits for its announcement, which an outage of the store may hold up.
 ANNOUNCEMENT_PATIENCE = timedelta(seconds=2)
 
+_EXCEEDED = (
+    "The deployment wrote more, or took more memory, than it may. Have the program print less, or set "
+    "STACKCAST_OUTPUT_LIMIT and STACKCAST_MEMORY_LIMIT higher."
+)
 _STOPPABLE = frozenset({Phase.PREPARING, Phase.RUNNING, Phase.CANCELLING})
 
 
@@ -75,26 +80,62 @@ class Job:
         self._announced = asyncio.Event()
         self._extended = asyncio.Event()
         self._ended = asyncio.Event()
-        self._stop: Stop | None = None
+        self._stop = _earlier_stop(record.update.cancellation)
         self._is_hastened = False
 
     # --- the deployment
 
     async def deploy(self, stack: StackFqdn, manifest: str, expected: int | None) -> None:
         """Deploy and record the outcome. When cancelled, Pulumi goes on by itself. May raise LeaseLost."""
+        task = Task(self._record.update.id, stack, manifest, self._timeout, self._settings.graces)
+        reporter = await self._begin(expected)
+        await self._conclude(reporter, lambda: self._deployer.deploy(task, self._run, self._lock, self))
+
+    async def resume(self, stack: StackFqdn, manifest: str, expected: int | None) -> None:
+        """Go on with what an earlier life of the service began, and record the outcome; else as ``deploy``.
+
+        The stack's lock is ours afterwards: whatever the run started has ended.
+        """
+        await self._record.log.take_over()
+        task = Task(self._record.update.id, stack, manifest, self._timeout, self._settings.graces)
+        reporter = await self._begin(expected)
+        await reporter.resume()
+        await self._conclude(reporter, lambda: self._resumed(task, reporter))
+
+    async def _begin(self, expected: int | None) -> Reporter:
         secrets = await asyncio.to_thread(self._deployer.secrets)
         self._reporter = Reporter(self._record, secrets, self._changes, self._on_stage, expected)
-        task = Task(self._record.update.id, stack, manifest, self._timeout, self._settings.graces)
+        return self._reporter
+
+    async def _conclude(self, reporter: Reporter, work: Callable[[], Awaitable[Outcome]]) -> None:
         async with beside(
-            self._reporter.show_progress(),
+            reporter.show_progress(),
             self._announce_cancellation(),
             self._announce_deadline(),
             self._announce_recording(),
         ):
-            outcome = await self._deployer.deploy(task, self._run, self._lock, self)
+            outcome = await work()
             self.ended()
-        progress = await self._reporter.conclude(outcome)
+        progress = await reporter.conclude(outcome)
         await self._record.finish(outcome, progress, self._cancellation)
+
+    async def _resumed(self, task: Task, reporter: Reporter) -> Outcome:
+        directories = await asyncio.to_thread(self._run.directories)
+        for directory in directories[:-1]:
+            await reporter.read_rest(directory)
+        if self._is_owed_a_signal(directories):
+            self._hasten()
+        outcome = await self._deployer.resume(task, self._run, self._lock, self)
+        await recovery.end_run(self._run, self._lock, self._settings.graces)
+        if outcome is not None:
+            return outcome
+        left = max((self._record.update.deadline or utc_now()) - utc_now(), timedelta(0))
+        return await self._deployer.deploy(replace(task, timeout=left), self._run, self._lock, self)
+
+    def _is_owed_a_signal(self, directories: list[Path]) -> bool:
+        """Whether the earlier life had said that it would end the deployment, and died before it did."""
+        asked = self._cancellation is not None and self._cancellation.stage is CancellationStage.REQUESTED
+        return asked and not any((directory / "stage.json").exists() for directory in directories)
 
     @property
     def stop(self) -> Stop | None:
@@ -104,7 +145,7 @@ class Job:
     async def running(self) -> None:
         """Pulumi is about to start."""
         if self._stop is None:
-            await self._record.change(StackUpdate.running)
+            await self._record.change(_running)
 
     @asynccontextmanager
     async def following(self, directory: Path) -> AsyncIterator[None]:
@@ -117,6 +158,7 @@ class Job:
     def ended(self) -> None:
         """Pulumi has ended for good: what is asked from now on comes too late."""
         self._ended.set()
+        self._announced.set()  # or whoever asked last waits for what is announced no more, and all others with them
 
     async def _announce_recording(self) -> None:
         await self._ended.wait()
@@ -214,6 +256,18 @@ class Job:
             return False
         self._extended.clear()
         return True
+
+
+def _earlier_stop(cancellation: Cancellation | None) -> Stop | None:
+    """Why an earlier life of the service was ending the deployment; at its deadline the supervisor does that."""
+    if cancellation is None or cancellation.reason is CancellationReason.TIMEOUT:
+        return None
+    return Stop(cancellation.reason, _EXCEEDED)
+
+
+def _running(update: StackUpdate, now: datetime) -> StackUpdate:
+    """As it is where an earlier life of the service had come so far."""
+    return update.running(now) if update.phase is Phase.PREPARING else update
 
 
 def _cancelling(update: StackUpdate, now: datetime, cancellation: Cancellation) -> StackUpdate:

@@ -71,6 +71,14 @@ class Log:
         self.closing = last.closing
         self._is_closing = last.closing is not None
 
+    async def take_over(self) -> None:
+        """Say that another owner writes from here on, which ends the right of every earlier one to write."""
+        async with self._turn:
+            await self._make_sure()
+            if self._number > 0 and not self._wrote:
+                self._unsure = self._chunk([], None)
+                await self._make_sure()
+
     async def resources(self) -> Resources:
         """What the log tells of the resources."""
         async with self._turn:

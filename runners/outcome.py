@@ -18,6 +18,13 @@ from runners.runs import CommandEnd, Reason, Stage
 NO_TEXT = Tail()
 #: The name of the command that deploys, among the others of its run.
 UP = "up"
+#: What a run came to whose end nobody knows.
+WORKER_LOST = Failure(
+    FailureKind.WORKER_LOST,
+    "The service that ran this deployment died before its outcome was recorded. Deploy again; Pulumi goes on from "
+    "what is there.",
+    retryable=True,
+)
 OUTPUTS_LEFT_OUT = (
     "stackcast: The stack's outputs are too large to be kept and were left out. `pulumi stack output` shows them.\n"
 )
@@ -161,6 +168,12 @@ class Outcome:
     stderr: Tail = NO_TEXT
     cancelled: bool = False
     lock_left: bool = False
+
+    def after(self, loss: Failure) -> Outcome:
+        """The outcome where nobody watched the end: Pulumi's own if it succeeded, else the loss, with its words."""
+        if self.failure is None:
+            return self
+        return replace(self, failure=replace(loss, diagnostics=self.failure.diagnostics))
 
     def without(self, secrets: frozenset[str]) -> Outcome:
         """The same with every secret value replaced wherever it was printed."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 
 from graphql_api.domain.errors import RevisionConflict
-from graphql_api.domain.events import Happening, StatusChanged
+from graphql_api.domain.events import CancellationChanged, Happening, StatusChanged
 from graphql_api.domain.ports import UPDATES_TOPIC, Closing, UpdateStore, Wakeups
 from graphql_api.domain.progress import Progress
 from graphql_api.domain.records import (
@@ -104,7 +104,9 @@ class Record:
     async def _close(self, last: StackUpdate, outcome: Outcome) -> Closing:
         ended = _ended(last, outcome, self.now())
         closing = Closing(ended, output_json(ended, outcome.stdout, outcome.stderr))
-        return await self.log.close([StatusChanged(ended.status, ended.phase)], closing)
+        told = self.update.cancellation == last.cancellation
+        news = [] if told or last.cancellation is None else [CancellationChanged(last.cancellation)]
+        return await self.log.close([*news, StatusChanged(ended.status, ended.phase)], closing)
 
     async def _make_sure(self) -> None:
         """Save what was begun to be saved, also where whoever began it was cancelled."""

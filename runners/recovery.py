@@ -9,11 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from graphql_api.domain.ports import Cursor, Slice, StackUpdateFilter, UpdateHistory, UpdateStore
-from graphql_api.domain.records import Failure, FailureKind, Phase, StackUpdate, StackUpdateId, Status
+from graphql_api.domain.records import Failure, Phase, StackUpdate, StackUpdateId, Status
 from runners.changes import FileChanges
 from runners.deployment import Deployer, suspect_all
 from runners.lock import StackLock
-from runners.outcome import Outcome
+from runners.outcome import WORKER_LOST, Outcome
 from runners.patience import pauses, persistently
 from runners.record import Record
 from runners.reporter import Reporter
@@ -22,12 +22,6 @@ from runners.runs import Run
 #: How often an operator is reminded of a run that can't be ended.
 REMINDER = timedelta(seconds=60)
 _PAGE = 100
-LOST = Failure(
-    FailureKind.WORKER_LOST,
-    "The service that ran this deployment died before its outcome was recorded. Deploy again; Pulumi goes on from "
-    "what is there.",
-    retryable=True,
-)
 
 _log = logging.getLogger("stackcast.recovery")
 
@@ -79,27 +73,20 @@ async def _end(run: Run, lock: StackLock, graces: tuple[timedelta, timedelta]) -
     await asyncio.to_thread(suspect_all, run, lock)
 
 
-async def conclude(record: Record, run: Run, deployer: Deployer, changes: FileChanges, loss: Failure = LOST) -> None:
+async def conclude(
+    record: Record, run: Run, deployer: Deployer, changes: FileChanges, loss: Failure = WORKER_LOST
+) -> None:
     """Tell what is not yet told of a run of which nothing lives, and record how it ended. May raise LeaseLost."""
     reporter = Reporter(record, await asyncio.to_thread(deployer.secrets), changes)
     await reporter.resume()
-    for end in await asyncio.to_thread(run.command_ends):
+    for directory in await asyncio.to_thread(run.directories):
         try:
-            await reporter.read_rest(end.directory)
+            await reporter.read_rest(directory)
         except OSError:
-            _log.exception("what %s left can't be read; its log ends here", end.directory)
+            _log.exception("what %s left can't be read; its log ends here", directory)
     found = await asyncio.to_thread(deployer.outcome_of, run, record.update.timeout)
-    outcome = outcome_after_loss(found, loss)
+    outcome = found.after(loss) if found else Outcome(loss)
     await record.finish(outcome, await reporter.conclude(outcome))
-
-
-def outcome_after_loss(found: Outcome | None, loss: Failure = LOST) -> Outcome:
-    """The outcome to record: Pulumi's own if it succeeded, else the ``loss``, with what Pulumi had reported."""
-    if found is None:
-        return Outcome(loss)
-    if found.failure is None:
-        return found
-    return replace(found, failure=replace(loss, diagnostics=found.failure.diagnostics))
 
 
 async def _in_progress(history: UpdateHistory) -> list[StackUpdate]:

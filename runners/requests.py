@@ -14,6 +14,10 @@ _AT_ONCE = 1000
 _log = logging.getLogger("stackcast.worker")
 
 
+class NotYet(Exception):
+    """What is asked of a stack update can't be done before its deployment is in hand again."""
+
+
 async def heed_requests(requests: Requests, wakeups: Wakeups, heed: Callable[[Request], Awaitable[None]]) -> None:
     """Bring every request to ``heed``, the oldest first, again and again until that raises nothing; without end."""
     heeded = set[str]()
@@ -43,6 +47,8 @@ async def _open(requests: Requests) -> Sequence[Request]:
 async def _try(settle: Callable[[Request], Awaitable[None]], request: Request) -> None:
     try:
         await settle(request)
+    except NotYet:
+        return
     except LeaseLost as loss:
         _log.warning("what was asked of %s is tried again: %s", request.update_id, loss)
     except Exception:  # a boundary: one request that can't be heeded is not the others' trouble

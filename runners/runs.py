@@ -118,16 +118,29 @@ class CommandEnd:
 
 @dataclass
 class _Running:
-    """A command that a supervisor runs, with the limit that it has by now."""
+    """A command that a supervisor runs, with the limit that it has by now.
+
+    ``child`` is there where the supervisor is our child, and not one that an earlier life of the service left to us.
+    """
 
     directory: Path
-    child: subprocess.Popen[bytes]
     command: Command
+    supervisor: ProcessIdentity | None
+    child: subprocess.Popen[bytes] | None = None
 
     @property
     def longest(self) -> timedelta:
         """How long its supervisor may take by its own limits."""
         return self.command.limit + sum(self.command.graces, timedelta())
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send its supervisor a signal; nothing happens when it is gone."""
+        if self.supervisor is not None:
+            process.send_signal(self.supervisor, number)
+
+    def reap(self) -> None:
+        if self.child is not None:
+            self.child.poll()
 
 
 @dataclass(frozen=True)
@@ -184,11 +197,11 @@ class Run:
 
     def next_directory(self, name: str) -> Path:
         """Return where the next command will run if it has this name; its argv may need the path. Blocking."""
-        return self.directory / f"{len(self._command_directories()) + 1:02}-{name}"
+        return self.directory / f"{len(self.directories()) + 1:02}-{name}"
 
     def suspects(self) -> list[Suspect]:
         """Return the commands of this run, of which nothing lives any more, as suspects. Blocking."""
-        recorded = ((_read_pids(directory), _ended(directory)) for directory in self._command_directories())
+        recorded = ((_read_pids(directory), _ended(directory)) for directory in self.directories())
         return [Suspect(pids.hostname, pids.command.pid, pids.started, ended) for pids, ended in recorded if pids]
 
     def command_ends(self) -> list[CommandEnd]:
@@ -196,7 +209,7 @@ class Run:
 
         One whose end nobody recorded is among them, with an unknown end, so that the last one here was the last one.
         """
-        return [_read_end(directory) or _unknown_end(directory) for directory in self._command_directories()]
+        return [_read_end(directory) or _unknown_end(directory) for directory in self.directories()]
 
     async def execute(self, command: Command, lock: StackLock) -> CommandEnd:
         """Run a command under the stack's lock, which must be held, and return how it ended; one at a time.
@@ -214,6 +227,23 @@ class Run:
             begun = await to_the_end(self._begin(command, lock))
         return await self._wait(begun, lock) if isinstance(begun, _Running) else begun
 
+    async def adopt(self, directory: Path, lock: StackLock) -> CommandEnd:
+        """Wait for a command that an earlier life of the service began here, and return how it ended.
+
+        It can be hastened and extended like one of ours. The stack's lock, which we must not hold, is the command's
+        until its end; it is ours afterwards where the command had ended before. Cancelling leaves the command running.
+        """
+        async with self._turn:
+            pids = await _recorded(directory, lock)
+            if pids is not None and not lock.held:
+                command = await asyncio.to_thread(_read_command, directory)
+                self._running = _Running(directory, command, pids.supervisor)
+                if self._is_hastened:
+                    self.hasten()
+        if self._running is not None:
+            return await self._wait(self._running, lock)
+        return await asyncio.to_thread(_read_end, directory) or _unknown_end(directory)
+
     def hasten(self) -> None:
         """Have the running command's next step towards its end taken now; each call is one step further.
 
@@ -222,7 +252,7 @@ class Run:
         """
         self._is_hastened = True
         if self._running is not None:
-            self._running.child.send_signal(supervisor.ASK)
+            self._running.tell(supervisor.ASK)
 
     async def extend(self, by: timedelta) -> None:
         """Give the run more time: the running command, where it may be extended, and through ``extension`` later ones.
@@ -245,7 +275,7 @@ class Run:
                 await self._end_recorded(directory, pids, lock, graces)
         is_free = await _acquire(lock, self._lock_limit)
         if is_free and self._running is not None:
-            await _reap(self._running.child)
+            await _reap(self._running)
             self._running = None
         return is_free
 
@@ -254,13 +284,14 @@ class Run:
         async with self._turn:
             await asyncio.to_thread(_remove, self.directory)
 
-    def _command_directories(self) -> list[Path]:
+    def directories(self) -> list[Path]:
+        """Return where its commands run or ran, in their order. Blocking."""
         if not self.directory.is_dir():
             return []
         return sorted(entry for entry in self.directory.iterdir() if _COMMAND_DIRECTORY.match(entry.name))
 
     def _unfinished(self) -> list[Path]:
-        return [directory for directory in self._command_directories() if _read_end(directory) is None]
+        return [directory for directory in self.directories() if _read_end(directory) is None]
 
     async def _begin(self, command: Command, lock: StackLock) -> _Running | CommandEnd:
         begun = await asyncio.to_thread(self._start, command, lock)
@@ -279,7 +310,7 @@ class Run:
             child = _spawn(directory, command.environment, lock)
         except (OSError, ValueError) as refusal:
             return _never_began(directory, refusal)
-        return _Running(directory, child, command)
+        return _Running(directory, command, process.identify(child.pid), child)
 
     async def _extend(self, by: timedelta) -> None:
         async with self._turn:
@@ -289,16 +320,15 @@ class Run:
                 limit = {"limit": longer.limit.total_seconds()}
                 await asyncio.to_thread(supervisor.write_whole, running.directory / "limit.json", limit)
                 running.command = longer
-                running.child.send_signal(signal.SIGHUP)
+                running.tell(signal.SIGHUP)
             self._extension += by
 
     async def _wait(self, running: _Running, lock: StackLock) -> CommandEnd:
-        directory, child = running.directory, running.child
-        identity = process.identify(child.pid) if child.poll() is None else None
+        directory, identity = running.directory, running.supervisor
         if identity is not None and not await self._ends_in_time(identity, running):
-            child.kill()
+            running.tell(signal.SIGKILL)
             await process.wait_until_gone(identity, process.KILL_LIMIT)
-        child.poll()  # reaps it
+        running.reap()
         self._running = None
         if end := await asyncio.to_thread(_read_end, directory):
             return end
@@ -337,9 +367,27 @@ def _write_spec(directory: Path, command: Command) -> None:
         "limit": command.limit.total_seconds(),
         "graces": [grace.total_seconds() for grace in command.graces],
         "quiet_markers": list(command.quiet_markers),
+        "extensible": command.extensible,
     }
     # Not durably: after a power failure nothing lives that it would be read for.
     supervisor.write_whole(directory / "spec.json", spec)
+
+
+def _read_command(directory: Path) -> Command:
+    """Read back what a supervisor was told, as far as it matters to whoever waits for it. Blocking."""
+    spec = _read_json(directory / "spec.json") or {}
+    limit = (_read_json(directory / "limit.json") or spec).get("limit", 0)
+    first, second = spec.get("graces", (0, 0))
+    return Command(
+        name=directory.name.partition("-")[2],
+        argv=spec.get("argv", ()),
+        cwd=Path(spec.get("cwd", directory)),
+        environment={},
+        limit=timedelta(seconds=limit),
+        graces=(timedelta(seconds=first), timedelta(seconds=second)),
+        quiet_markers=tuple(spec.get("quiet_markers", ())),
+        extensible=spec.get("extensible", True),
+    )
 
 
 def _spawn(directory: Path, environment: Mapping[str, str], lock: StackLock) -> subprocess.Popen[bytes]:
@@ -366,12 +414,11 @@ def _spawn(directory: Path, environment: Mapping[str, str], lock: StackLock) -> 
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
-async def _reap(child: subprocess.Popen[bytes]) -> None:
+async def _reap(running: _Running) -> None:
     """Wait until a supervisor that let go of the lock can be reaped: its files are closed a moment before."""
-    identity = process.identify(child.pid) if child.poll() is None else None
-    if identity is not None:
-        await process.wait_until_gone(identity, process.KILL_LIMIT)
-        child.poll()
+    if running.supervisor is not None:
+        await process.wait_until_gone(running.supervisor, process.KILL_LIMIT)
+    running.reap()
 
 
 def _never_began(directory: Path, refusal: Exception) -> CommandEnd:

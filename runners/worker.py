@@ -45,15 +45,20 @@ from runners.job import Job, JobSettings
 from runners.lease import Lease, LeaseLost, claim_stack, held
 from runners.lock import StackLock
 from runners.log import Log
-from runners.outcome import Outcome, Stop
+from runners.outcome import WORKER_LOST, Outcome, Stop
 from runners.patience import PAUSE, beside, pauses, persistently
 from runners.record import Record
-from runners.requests import heed_requests
+from runners.requests import NotYet, heed_requests
 from runners.runs import Run
 
 _BROKEN = Failure(FailureKind.INTERNAL, "The service failed while deploying; its log says more. Deploy again.", True)
 _REPLACED = "another service took over this database; nothing is started here any more. Stop this service."
 
+_ELSEWHERE = (
+    "%s was begun by the service with the data directory %s, and whether Pulumi still works on %s can't be known here. "
+    "Start a service with that data directory, which goes on with it; or, once you know that it has ended, run "
+    "`stackcast cancel --force %s`."
+)
 _SUPERSEDED = CancelRequest(CancellationReason.SUPERSEDED)
 
 _log = logging.getLogger("stackcast.worker")
@@ -102,6 +107,7 @@ class Worker:
         self._busy: set[StackFqdn] = set()
         self._served: set[StackFqdn] = set()
         self._jobs: dict[StackUpdateId, Job] = {}
+        self._elsewhere: dict[StackUpdateId, asyncio.Event] = {}  # set once an operator says that it has ended
         self._turn = asyncio.Lock()  # of who takes up what is queued, and of who ends or extends it
         self._places = asyncio.Semaphore(settings.max_concurrent)
         self._at_work: set[StackUpdateId] = set()
@@ -109,9 +115,14 @@ class Worker:
         self._idle = asyncio.Event()
 
     @property
-    def at_work(self) -> int:
-        """How many deployments are in hand now."""
-        return len(self._at_work)
+    def at_work(self) -> frozenset[StackUpdateId]:
+        """The stack updates that have a place at work now."""
+        return frozenset(self._at_work)
+
+    @property
+    def served(self) -> frozenset[StackFqdn]:
+        """The stacks that have had their turn in the round that goes on."""
+        return frozenset(self._served)
 
     async def run(self) -> None:
         """Work until asked to stop and the last deployment has ended; first settle what an earlier life left."""
@@ -130,7 +141,7 @@ class Worker:
         finally:
             self._idle.set()
 
-    async def stop(self, grace: timedelta) -> bool:
+    async def drain(self, grace: timedelta) -> bool:
         """Take nothing new and end within ``grace``; False when something still runs then, for the next life to end.
 
         For half of it deployments may finish; then they are asked to end, urged at three quarters, and killed at
@@ -276,28 +287,49 @@ class Worker:
             if record is None:  # it was cancelled while it waited
                 return
             await record.change(StackUpdate.started)
-            job = Job(record, run, lock, self._deployer, self._changes, self._settings.jobs)
-            self._jobs[update.id] = job
+            job = self._taken_up(record, run, lock)
+        await self._carry_out(record, run, lock, lambda: self._begin(record, job, run, stack))
+
+    async def _begin(self, record: Record, job: Job, run: Run, stack: StackFqdn) -> None:
+        await asyncio.to_thread(run.make)
+        await job.deploy(stack, await self._manifest(record), await self._expected(stack))
+
+    async def _resume(self, record: Record, run: Run, stack: StackFqdn, lock: StackLock) -> None:
+        """Go on with a deployment that an earlier life of the service began; the lock is held afterwards."""
+        job = self._taken_up(record, run, lock)
+
+        async def resume() -> None:
+            if not await asyncio.to_thread(run.directory.exists):
+                await asyncio.to_thread(run.make)
+            await job.resume(stack, await self._manifest(record), await self._expected(stack))
+
+        await self._carry_out(record, run, lock, resume)
+
+    def _taken_up(self, record: Record, run: Run, lock: StackLock) -> Job:
+        job = Job(record, run, lock, self._deployer, self._changes, self._settings.jobs)
+        self._jobs[record.update.id] = job
+        return job
+
+    async def _carry_out(self, record: Record, run: Run, lock: StackLock, work: Callable[[], Awaitable[None]]) -> None:
+        """Do the work of a job to the end, whatever comes."""
+        id_ = record.update.id
         try:
-            await self._execute(record, job, run, stack)
+            await work()
         except LeaseLost:
             raise
         except Exception as error:  # a boundary: whatever went wrong, such as a full disk, the record says so
-            _log.exception("%s: deploying", update.id)
+            _log.exception("%s: deploying", id_)
             trouble = _refused(error) if isinstance(error, OSError) else _BROKEN
             await recovery.end_run(run, lock, self._settings.jobs.graces)
             await recovery.conclude(record, run, self._deployer, self._changes, trouble)
         finally:
-            del self._jobs[update.id]
+            del self._jobs[id_]
         # Its directory stays until it is proven that nothing of it lives; the next start looks again.
         if await run.end_leftover(lock, self._settings.jobs.graces):
             await run.remove()
 
-    async def _execute(self, record: Record, job: Job, run: Run, stack: StackFqdn) -> None:
-        manifest = await persistently(lambda: self._ports.updates.manifest(record.update.id))
-        expected = await self._expected(stack)
-        await asyncio.to_thread(run.make)
-        await job.deploy(stack, manifest or "", expected)
+    async def _manifest(self, record: Record) -> str:
+        return await persistently(lambda: self._ports.updates.manifest(record.update.id)) or ""
 
     async def _expected(self, stack: StackFqdn) -> int | None:
         """How many resources the stack had after its last success; None where that is not known."""
@@ -315,24 +347,68 @@ class Worker:
             # Records that other programs wrote name no stack; each then stands for itself.
             stack = update.stack_fqdn or StackFqdn(f"stack update {update.id}")
             leftovers.setdefault(stack, []).append(update)
+            if not (update.ended or self._places.locked()):
+                await self._places.acquire()
+                self._at_work.add(update.id)
         for stack, updates in leftovers.items():
             self._busy.add(stack)
             tasks.create_task(self._see_to(updates, stack), name=f"settle {stack}")
 
     async def _settle(self, update: StackUpdate, stack: StackFqdn) -> None:
+        """Go on with what an earlier life began, where it left a run; else say that it was lost."""
         run = Run(self._settings.runs / update.id)
         lock = StackLock.of_stack(self._settings.locks, stack)
+        is_ours = await self._is_ours(update, stack)
         async with self._claimed(update, stack) as lease:
-            await recovery.end_run(run, lock, self._settings.jobs.graces)
-            with lock:
-                if record := await self._open_record(update.id, lease):
+            record = await self._open_record(update.id, lease)
+            try:
+                if record is not None and is_ours and await self._can_go_on(record, run):
+                    await self._resume(record, run, stack, lock)
+                    return
+                await recovery.end_run(run, lock, self._settings.jobs.graces)
+                if record is not None:
                     await recovery.conclude(record, run, self._deployer, self._changes)
                 await run.remove()
+            finally:
+                lock.release()
+
+    async def _is_ours(self, update: StackUpdate, stack: StackFqdn) -> bool:
+        """Wait as long as it may go on where we can't look; False once an operator says that it does not.
+
+        Whether anything of a run lives is proven by a lock in the data directory that it began in.
+        """
+        given_up = self._elsewhere[update.id] = asyncio.Event()
+        clock, reminder = asyncio.get_running_loop().time, 0.0
+        try:
+            while (owner := await self._other_owner(update, stack)) and not given_up.is_set():
+                if clock() >= reminder:
+                    reminder = clock() + recovery.REMINDER.total_seconds()
+                    _log.error(_ELSEWHERE, update.id, owner, stack, update.id)
+                await self._pause(update, PAUSE)
+        finally:
+            del self._elsewhere[update.id]
+        return not given_up.is_set()
+
+    async def _other_owner(self, update: StackUpdate, stack: StackFqdn) -> str | None:
+        """The owner of a deployment that was begun elsewhere and not ended there."""
+        claim = await persistently(lambda: self._ports.claims.current(stack))
+        is_its = claim is not None and claim.update_id == update.id and not claim.ended and not update.ended
+        return claim.owner if claim is not None and is_its and claim.owner != self._settings.owner else None
+
+    async def _can_go_on(self, record: Record, run: Run) -> bool:
+        """Whether there is a run, or the service died before it made one."""
+        if record.update.stack_fqdn is None:  # another program's
+            return False
+        return await asyncio.to_thread(run.directory.exists) or record.update.phase is Phase.PREPARING
 
     # --- what others ask
 
     async def _heed(self, request: Request) -> None:
         """Do what is asked; nothing where it comes too late. May raise LeaseLost."""
+        given_up = self._elsewhere.get(request.update_id)
+        if given_up is not None and isinstance(request.what, CancelRequest) and request.what.force:
+            given_up.set()
+            return
         job = self._jobs.get(request.update_id) or await self._heed_queued(request)
         if job is not None and request.what != _SUPERSEDED:  # what is under way is not superseded
             await job.heed(request)
@@ -346,7 +422,9 @@ class Worker:
             if job := self._jobs.get(request.update_id):
                 return job
             record = await self._open_record(request.update_id, self._service)
-            if record is not None and record.update.phase is Phase.QUEUED:
+            if record is not None and record.update.phase is not Phase.QUEUED:
+                raise NotYet
+            if record is not None:
                 await _heed_waiting(record, request.what)
         await self._ports.wakeups.announce(QUEUE_TOPIC)
         return None
@@ -377,7 +455,7 @@ class Worker:
         record = Record(update, lease, self._ports.updates, self._ports.wakeups, log)
         if log.closing is None:
             return record
-        await record.finish(Outcome(recovery.LOST))  # what counts is the log's own end
+        await record.finish(Outcome(WORKER_LOST))  # what counts is the log's own end
         return None
 
     async def _locked(self, update: StackUpdate, lock: StackLock) -> None:

@@ -3,9 +3,12 @@
 `install` puts it into a directory as `pulumi`. What it does in `up` stands in `fake.yaml` in the module:
 
     sleep: seconds before it ends        ignore: how many SIGTERMs it ignores
+    until: a file; it ends earlier once that is there
     exit: its exit status                stdout, stderr: what it prints
     error: an error diagnostic           outputs: the stack's outputs
     lines: how many lines it prints      every: seconds between them      width: how long each is
+    resources: how many it creates, one after each of the first lines
+    note: a file to which it appends `begun` and, unless a signal ends it, `done`
     echo_input: true prints its stack input; echo_environment: true prints its environment
 
 Each start appends the command to `starts` in PULUMI_HOME, so that a test can tell that nothing was started.
@@ -18,6 +21,7 @@ import os
 import signal
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +77,10 @@ def up(stack: str, arguments: list[str]) -> int:
             f"{owner['username']}@{owner['hostname']} (pid {owner['pid']}) at {owner['timestamp']}"
         )
     lock.parent.mkdir(parents=True, exist_ok=True)
-    owner = {"pid": os.getpid(), "username": "fake", "hostname": os.uname().nodename, "timestamp": "now"}
-    lock.write_text(json.dumps(owner))
+    owner = {"pid": os.getpid(), "username": "fake", "hostname": os.uname().nodename, "timestamp": utc_now()}
+    draft = lock.with_suffix(".draft")  # a Pulumi that is killed here leaves no half of a lock either
+    draft.write_text(json.dumps(owner))
+    draft.replace(lock)
     with Path(arguments[arguments.index("--event-log") + 1]).open("w") as events:
         status = act(yaml.safe_load(Path("fake.yaml").read_text()) or {}, lambda event: write_event(events, event))
     lock.unlink()
@@ -89,6 +95,7 @@ def act(plan: dict[str, Any], tell: Any) -> int:
         asked += 1
 
     signal.signal(signal.SIGTERM, on_signal)
+    note(plan, "begun")
     print(plan.get("stdout", ""), flush=True)
     print(plan.get("stderr", ""), file=sys.stderr, flush=True)
     if plan.get("echo_input"):
@@ -98,21 +105,37 @@ def act(plan: dict[str, Any], tell: Any) -> int:
         print(json.dumps(dict(os.environ)))
     for number in range(plan.get("lines", 0)):
         print(line(number, plan.get("width", 0)), flush="every" in plan)
+        if number < plan.get("resources", 0):
+            create(number, tell)
         if "every" in plan:
             time.sleep(plan["every"])
     sys.stdout.flush()
     end = time.monotonic() + plan.get("sleep", 0)
-    while time.monotonic() < end and asked <= plan.get("ignore", 0):
+    released = Path(plan.get("until", "nowhere"))
+    while time.monotonic() < end and asked <= plan.get("ignore", 0) and not released.exists():
         time.sleep(0.01)
     if asked > plan.get("ignore", 0):
         tell({"diagnosticEvent": {"message": "update canceled", "severity": "error"}})
         return finish(tell, 255)
+    note(plan, "done")
     if "error" in plan:
         tell({"diagnosticEvent": {"message": plan["error"], "severity": "error"}})
         return finish(tell, plan.get("exit", 255))
     resource = {"type": "pulumi:pulumi:Stack", "urn": "urn:stack", "new": {"outputs": plan.get("outputs", {})}}
     tell({"resOutputsEvent": {"metadata": resource}})
     return finish(tell, plan.get("exit", 0))
+
+
+def note(plan: dict[str, Any], word: str) -> None:
+    if "note" in plan:
+        with Path(plan["note"]).open("a") as file:
+            file.write(f"{word}\n")
+
+
+def create(number: int, tell: Any) -> None:
+    urn = f"urn:pulumi:stack::project::test:index:Thing::thing-{number}"
+    for event in ("resourcePreEvent", "resOutputsEvent"):
+        tell({event: {"metadata": {"op": "create", "urn": urn, "type": "test:index:Thing"}}})
 
 
 def line(number: int, width: int = 0) -> str:
@@ -129,6 +152,10 @@ def finish(tell: Any, status: int) -> int:
 def write_event(stream: Any, event: dict[str, Any]) -> None:
     stream.write(json.dumps({"sequence": 0, "timestamp": 0, **event}, separators=(",", ":")) + "\n")
     stream.flush()
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def refuse(message: str) -> int:

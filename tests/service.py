@@ -194,6 +194,7 @@ def environment(root: Path, **more: str) -> dict[str, str]:
         "STACKCAST_PORT": "0",
         "STACKCAST_DATA_DIR": str(root / "data"),
         "STACKCAST_MODULES": str(root / "modules"),
+        "STACKCAST_SHUTDOWN": "drain",
         "STACKCAST_SHUTDOWN_GRACE": "4",
         **more,
     }

@@ -193,7 +193,7 @@ def only_settings_reads_the_environment(source: Source) -> Iterator[str]:
 
 #: The boundaries at which anything may have gone wrong, and what they do about it. One that raises again needs none.
 BOUNDARIES = {
-    ("runners/worker.py", "_deploy"): "logs it and records that the deployment failed",
+    ("runners/worker.py", "_carry_out"): "logs it and records that the deployment failed",
     ("runners/worker.py", "_persist"): "logs it and tries again: one update's trouble is not the others'",
     ("runners/worker.py", "_next_queued"): "logs it; the queue is read again after a pause",
     ("runners/worker.py", "_expected"): "logs it: a record that can't be read is not the others' trouble",
@@ -202,6 +202,7 @@ BOUNDARIES = {
     ("runners/requests.py", "_try"): "logs it and tries again: one request's trouble is not the others'",
     ("runners/recovery.py", "_of_run"): "logs it: one record that can't be read is not the others' trouble",
     ("runners/recovery.py", "_readable"): "logs it: one record that can't be read is not the others' trouble",
+    ("runners/retention.py", "keep_tidy"): "logs it; the next round does what this one left",
     ("runners/supervisor.py", "main"): "writes it to the file that the service reads",
     ("runners/supervisor.py", "become_command"): "tells the parent through a pipe; the child must not live on",
 }
@@ -382,10 +383,10 @@ RULES: dict[Rule, tuple[list[Source], list[Case]]] = {
             Case("graphql_api/app.py", "try: ...\nexcept Exception: pass"),
             Case("graphql_api/app.py", "try: ...\nexcept BaseException as error: raise X from error"),
             Case("graphql_api/app.py", "try: ...\nexcept (ValueError, Exception): pass"),
-            Case("graphql_api/app.py", "def _deploy():\n    try: ...\n    except Exception: pass"),
+            Case("graphql_api/app.py", "def _carry_out():\n    try: ...\n    except Exception: pass"),
             Case("runners/worker.py", "def other():\n    try: ...\n    except Exception: pass"),
             Case("runners/worker.py", "with contextlib.suppress(Exception): ..."),
-            Case("runners/worker.py", "async def _deploy():\n    try: ...\n    except Exception: pass", 0),
+            Case("runners/worker.py", "async def _carry_out():\n    try: ...\n    except Exception: pass", 0),
             Case("graphql_api/app.py", "try: ...\nexcept BaseException:\n    close()\n    raise", 0),
             Case("graphql_api/app.py", "try: ...\nexcept (ValueError, OSError): pass\nwith suppress(OSError): ...", 0),
         ],

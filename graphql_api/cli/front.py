@@ -280,7 +280,9 @@ async def _demo(settings: Settings, exit_: bool) -> int:
     from graphql_api.server import serving
 
     logging.getLogger().setLevel(logging.WARNING)
-    settings = settings.model_copy(update={"modules": None, "module_dir": None})  # the sample is of a shipped kind
+    settings = settings.model_copy(
+        update={"modules": None, "module_dir": None, "shutdown": "drain"}
+    )  # the sample is of a shipped kind
     await build_pulumi(settings, typer.echo)
     succeeded = False
     async with serving(settings) as address:

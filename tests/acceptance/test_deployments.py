@@ -74,23 +74,20 @@ async def test_twenty_at_once_each_get_their_own_input(start: Start, database: d
     assert outputs == [{"who": name, "say": f"for {name}"} for name in names]
 
 
-async def test_after_kill_9_a_restart_ends_what_is_left_and_the_next_deployment_works(
-    start: Start, database: dict[str, str]
-) -> None:
-    """A killed service leaves Pulumi running; the next start ends it, records WORKER_LOST, and the stack works."""
+async def test_a_deployment_survives_the_kill_of_its_service(start: Start, database: dict[str, str]) -> None:
+    """Pulumi goes on; the next start takes it over, records its own outcome, and goes on with the queue."""
     async with start(**database) as first:
         service = first.service
         ran = service.root / "tmp" / "ran-one"
-        lost = await service.deploy(manifest(spec="{sleep: 100}"))
+        adopted = await service.deploy(manifest(spec="{sleep: 4}"))
         waiting = await service.deploy(manifest(spec="{say: next}"))
         await eventually(ran.exists)
         await first.kill()
     async with start(**database) as second:
         service = second.service
-        ended, after = await service.outcome(lost), await service.outcome(waiting)
+        ended, after = await service.outcome(adopted), await service.outcome(waiting)
 
-    assert (ended["status"], ended["failure"]["kind"]) == ("FAILED", "WORKER_LOST"), ended
-    assert ended["failure"]["retryable"] is True
+    assert (ended["status"], ended["failure"]) == ("SUCCESS", None), ended
     assert after["status"] == "SUCCESS", after
     assert ran.read_text() == "xx"
 

@@ -444,6 +444,93 @@ class TestServiceDeath:
             assert process.session_members(_supervisor_pid(run)) == []
 
 
+def next_life(run: Run) -> Run:
+    """The same run, as a restarted service finds it."""
+    return Run(run.directory)
+
+
+class TestAdopt:
+    async def test_a_command_that_goes_on_is_waited_for(self, run: Run, lock: StackLock) -> None:
+        """Its own end is returned, and it is not disturbed."""
+        go = run.directory / "go"
+        await abandoned(run, lock, command("wait_for", go))
+        adopting = asyncio.create_task(next_life(run).adopt(run.directory / "01-up", lock))
+        await asyncio.sleep(0)
+        go.touch()
+
+        async with asyncio.timeout(LIMIT):
+            end = await adopting
+        assert (end.returncode, end.reason, end.stage, end.name) == (0, None, Stage.NONE, "up")
+        assert await run.end_leftover(lock, (LONG, LONG))
+
+    async def test_one_that_had_ended_is_told_at_once(self, run: Run, lock: StackLock) -> None:
+        """Also without anybody who waited for it; the lock is ours then."""
+        await abandoned(run, lock, command("polite"))
+        assert await run.end_leftover(lock, (LONG, LONG))
+        lock.release()
+
+        end = await next_life(run).adopt(run.directory / "01-up", lock)
+
+        assert (end.reason, end.stage) == (Reason.ASKED, Stage.INTERRUPTED)
+        assert lock.held
+
+    async def test_it_can_be_hastened(self, run: Run, lock: StackLock) -> None:
+        """Each call is a step, as for a command of ours."""
+        await abandoned(run, lock, command("deaf", 1))
+        adopted = next_life(run)
+        adopting = asyncio.create_task(adopted.adopt(run.directory / "01-up", lock))
+        adopted.hasten()
+        await eventually((run.directory / "01-up" / "stage.json").exists)
+        adopted.hasten()
+
+        async with asyncio.timeout(LIMIT):
+            end = await adopting
+        assert (end.returncode, end.reason, end.stage) == (8, Reason.ASKED, Stage.TERMINATED)
+        assert await run.end_leftover(lock, (LONG, LONG))
+
+    async def test_it_can_be_extended(self, run: Run, lock: StackLock) -> None:
+        """The new limit counts from the command's beginning, over both lives."""
+        go = run.directory / "go"
+        await abandoned(run, lock, command("wait_for", go, limit=LONG))
+        adopted = next_life(run)
+        adopting = asyncio.create_task(adopted.adopt(run.directory / "01-up", lock))
+        await asyncio.sleep(0)  # adopting has begun
+        await adopted.extend(LONG)
+        limit = json.loads((run.directory / "01-up" / "limit.json").read_text())
+        go.touch()
+
+        async with asyncio.timeout(LIMIT):
+            await adopting
+        assert limit == {"limit": 60.0}
+        assert await run.end_leftover(lock, (LONG, LONG))
+
+    async def test_without_its_supervisor_the_command_is_ended(self, run: Run, lock: StackLock) -> None:
+        """Nobody keeps its deadline or learns its status any more: its end is unknown, and nothing of it lives."""
+        await abandoned(run, lock, command("polite", graces=(SHORT, SHORT)))
+        kill(run, "supervisor")
+
+        async with asyncio.timeout(LIMIT):
+            end = await next_life(run).adopt(run.directory / "01-up", lock)
+
+        assert end.returncode is None
+        assert end.error
+        assert await run.end_leftover(lock, (LONG, LONG))
+        assert not any(process.is_alive(one) for one in commands_of(run))
+
+    async def test_a_cancelled_wait_leaves_it_running(self, run: Run, lock: StackLock) -> None:
+        """As with one of ours, a later life may adopt it again."""
+        await abandoned(run, lock, command("polite"))
+        adopted = next_life(run)
+        adopting = asyncio.create_task(adopted.adopt(run.directory / "01-up", lock))
+        await asyncio.sleep(0)  # adopting has begun
+        adopting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await adopting
+
+        assert all(process.is_alive(one) for one in commands_of(run))
+        assert await run.end_leftover(lock, (LONG, LONG))
+
+
 class TestEndLeftover:
     async def test_a_live_supervisor_ends_its_command(self, run: Run, lock: StackLock) -> None:
         """It walks the ladder when asked, and the stack's lock is ours then."""

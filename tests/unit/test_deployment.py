@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import pytest
 from graphql_api.domain.records import CancellationReason, FailureKind, StackUpdateId
 from runners.deployment import HOUSEKEEPING_LIMIT, Deployer, Task
 from runners.lock import StackLock, Suspect
-from runners.outcome import Outcome, Stop
+from runners.outcome import WORKER_LOST, Outcome, Stop
 from runners.pulumi import PulumiSettings
 from runners.runs import Command, CommandEnd, Run, Stage
 from runners.toolchain import PulumiCli
@@ -92,16 +93,24 @@ class Scene:
         self.run = FakeRun(self.directory / "run", self.answers)
         self.run.directory.mkdir()
 
+    @property
+    def lock(self) -> StackLock:
+        return StackLock(self.directory / "lock")
+
+    @property
+    def task(self) -> Task:
+        return Task(StackUpdateId("1"), STACK, self.manifest, TIMEOUT, (SECOND, SECOND))
+
     async def deploy(self) -> Outcome:
+        return await self.deployer().deploy(self.task, cast("Run", self.run), self.lock, self.observer)
+
+    def deployer(self) -> Deployer:
         module = self.directory / "module"
         module.mkdir()
         (module / "Pulumi.yaml").write_text("name: demo\nruntime: yaml\n")
         # Of a backend that is no directory nobody can see whether it has the stack.
         settings = PulumiSettings("s3://bucket", self.directory, None, None, {})
-        task = Task(StackUpdateId("1"), STACK, self.manifest, TIMEOUT, (SECOND, SECOND))
-        lock = StackLock(self.directory / "lock")
-        deployer = Deployer(Modules(None, module), settings, self._find_cli)
-        return await deployer.deploy(task, cast("Run", self.run), lock, self.observer)
+        return Deployer(Modules(None, module), settings, self._find_cli)
 
     async def _find_cli(self) -> PulumiCli:
         return PulumiCli(self.directory / "pulumi", "3.206.0")
@@ -179,3 +188,36 @@ def test_a_manifest_that_cannot_be_deployed_starts_nothing(tmp_path: Path) -> No
     assert outcome.failure
     assert outcome.failure.kind is FailureKind.INVALID_MANIFEST
     assert scene.observer.told == []
+
+
+async def test_a_command_that_never_began_is_nothing_to_wait_for(tmp_path: Path) -> None:
+    """The service died between making its directory and starting it: nothing was done, so all may be done anew."""
+    scene = Scene(tmp_path, [])
+    run = Run.create(tmp_path / "runs", "1")
+    run.next_directory("up").mkdir()
+    lock = scene.lock
+
+    outcome = await scene.deployer().resume(scene.task, run, lock, scene.observer)
+
+    assert outcome is None
+    assert lock.held
+    assert "ended" not in scene.observer.told
+    lock.release()
+
+
+async def test_a_command_that_began_and_left_no_end_is_not_begun_anew(tmp_path: Path) -> None:
+    """Once its supervisor had written down who it is, nobody knows how far it came."""
+    scene = Scene(tmp_path, [])
+    run = Run.create(tmp_path / "runs", "1")
+    directory = run.next_directory("up")
+    directory.mkdir()
+    gone = {"pid": 2**22 + 1, "start_time": 1}  # more than any pid
+    pids = {"supervisor": gone, "command": gone, "boot_id": "another", "hostname": "here", "started": 1.0}
+    (directory / "pids.json").write_text(json.dumps(pids))
+    lock = scene.lock
+
+    outcome = await scene.deployer().resume(scene.task, run, lock, scene.observer)
+
+    assert outcome is not None
+    assert outcome.failure == WORKER_LOST
+    lock.release()

@@ -411,6 +411,27 @@ def test_what_is_asked_after_pulumi_has_ended_changes_nothing(
     virtual_time.run(scenario)
 
 
+def test_a_cancellation_does_not_wait_for_an_announcement_that_comes_no_more(tmp_path: Path) -> None:
+    """A deployment that ends meanwhile holds up nobody who asks after it."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            back = asyncio.Event()
+
+            async def slow(_: object) -> None:
+                await back.wait()
+
+            async with scene.deploying():
+                scene.events.before_append = slow
+                asking = asyncio.create_task(scene.ask())
+                await asyncio.sleep(0.1)
+                scene.pulumi.end()
+                assert await virtual_time.elapsed(asking) < 1
+                back.set()
+
+    virtual_time.run(scenario)
+
+
 # --- the steps
 
 

@@ -42,7 +42,10 @@ DEFAULTS: dict[str, Any] = {
     "output_limit": 4096,
     "memory_limit": None,
     "max_concurrent": os.cpu_count(),
+    "shutdown": "handover",
     "shutdown_grace": timedelta(seconds=60),
+    "retention_days": 90,
+    "retention_newest": 20,
     "allowed_hosts": (),
     "allowed_origins": (),
     "environment": {},
@@ -70,7 +73,10 @@ VARIABLES: dict[str, tuple[str, str, object]] = {
     "STACKCAST_OUTPUT_LIMIT": ("output_limit", "8192", 8192),
     "STACKCAST_MEMORY_LIMIT": ("memory_limit", "512", 512),
     "STACKCAST_MAX_CONCURRENT": ("max_concurrent", "3", 3),
+    "STACKCAST_SHUTDOWN": ("shutdown", "drain", "drain"),
     "STACKCAST_SHUTDOWN_GRACE": ("shutdown_grace", "5", timedelta(seconds=5)),
+    "STACKCAST_RETENTION_DAYS": ("retention_days", "0.5", 0.5),
+    "STACKCAST_RETENTION_NEWEST": ("retention_newest", "1", 1),
     "STACKCAST_ALLOWED_HOSTS": ("allowed_hosts", "a.example,b.example", ("a.example", "b.example")),
     "STACKCAST_ALLOWED_ORIGINS": ("allowed_origins", "https://a.example", ("https://a.example",)),
 }
@@ -146,7 +152,14 @@ BAD = [
     ("STACKCAST_MAX_CONCURRENT", "0"),
     ("STACKCAST_MAX_CONCURRENT", "1001"),
     ("STACKCAST_MAX_CONCURRENT", "all"),
+    ("STACKCAST_SHUTDOWN", "at once"),
     ("STACKCAST_SHUTDOWN_GRACE", "0.9"),
+    ("STACKCAST_RETENTION_DAYS", "-1"),
+    ("STACKCAST_RETENTION_DAYS", "36501"),
+    ("STACKCAST_RETENTION_DAYS", "nan"),
+    ("STACKCAST_RETENTION_DAYS", "for ever"),
+    ("STACKCAST_RETENTION_NEWEST", "0"),
+    ("STACKCAST_RETENTION_NEWEST", "1000001"),
 ]
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from graphql_api.adapters import Backends, open_backends
 from graphql_api.domain.errors import StoreRefused
-from graphql_api.domain.events import CancellationChanged, Happening, StatusChanged
+from graphql_api.domain.events import CancellationChanged, Happening, OwnerChanged, StatusChanged
 from graphql_api.domain.ports import (
     REQUESTS_TOPIC,
     CancelRequest,
@@ -56,11 +56,10 @@ from runners.lease import LEASE, THE_SERVICE, Lease, claim_stack
 from runners.limits import RunLimits
 from runners.lock import StackLock
 from runners.log import Log
-from runners.outcome import Outcome
-from runners.recovery import outcome_after_loss
+from runners.outcome import WORKER_LOST, Outcome
 from runners.runs import Run
 from runners.worker import Worker, WorkerPorts, WorkerSettings
-from tests.builders import MANIFEST, SECOND, STACK, a_claim, a_stack_update, started
+from tests.builders import MANIFEST, NOON, SECOND, STACK, a_claim, a_stack_update, started
 from tests.unit import virtual_time
 
 OTHER = StackFqdn("organization/demo/other")
@@ -171,6 +170,12 @@ class Deploying:
             (directory / "events").write_text(self.events)
             return await self._wait(observer)
 
+    async def resume(self, _: Task, run: Run, __: StackLock, observer: Observer) -> Outcome | None:
+        self.looked_at.append(run.update_id)
+        if self.found is not None:
+            await observer.running()
+        return self.found
+
     async def _wait(self, observer: Observer) -> Outcome:
         clock = asyncio.get_running_loop().time
         end = clock() + self.seconds
@@ -259,6 +264,13 @@ class Scene:
             Run.create(self.runs, update.id)
         return started(update)
 
+    async def logged(self, update: StackUpdate) -> None:
+        """An earlier life wrote that it had begun."""
+        claim = await claim_stack(self.claims, STACK, update.id, "us")
+        assert claim
+        log = Log(update, Lease(claim), self.backends.events, self.backends.wakeups, LOG_LIMIT)
+        await log.append([StatusChanged(Status.IN_PROGRESS, Phase.PREPARING)])
+
     async def ended(self, update: StackUpdate, limit: float = 1000) -> StackUpdate:
         """The record once it has ended."""
         async with asyncio.timeout(limit):
@@ -276,7 +288,7 @@ class Scene:
             tasks.append(asyncio.create_task(self._confirm()))
         try:
             yield
-            assert await self.worker.stop(timedelta(seconds=10))
+            assert await self.worker.drain(timedelta(seconds=10))
         finally:
             for task in tasks:
                 task.cancel()
@@ -309,11 +321,8 @@ def test_a_record_that_cannot_be_read_holds_up_no_other(tmp_path: Path, caplog: 
             queued = await scene.queued(OTHER)
             scene.history.damaged = {begun[4].id}
             async with scene.working():
-                for update in (*begun[:4], *begun[5:]):
-                    failure = (await scene.ended(update)).failure
-                    assert failure
-                    assert failure.kind is FailureKind.WORKER_LOST
-                assert (await scene.ended(queued)).status is Status.SUCCESS
+                for update in (*begun[:4], *begun[5:], queued):
+                    assert (await scene.ended(update)).status is Status.SUCCESS
             damaged = await scene.updates.get(begun[4].id)
             assert damaged
             assert not damaged.ended
@@ -392,7 +401,7 @@ def test_a_held_stack_takes_no_place_from_another(tmp_path: Path) -> None:
             at_once: list[int] = []
 
             async def during(_: object) -> None:
-                at_once.append(scene.worker.at_work)
+                at_once.append(len(scene.worker.at_work))
                 await asyncio.sleep(5)
 
             scene.deployer.during = during
@@ -417,7 +426,7 @@ def test_a_stop_does_not_wait_for_what_has_not_begun(tmp_path: Path) -> None:
             waiting = await scene.queued()
             async with scene.working():
                 await asyncio.sleep(10)
-                assert await virtual_time.elapsed(scene.worker.stop(timedelta(seconds=60))) < 2
+                assert await virtual_time.elapsed(scene.worker.drain(timedelta(seconds=60))) < 2
             stored = await scene.updates.get(waiting.id)
             assert stored
             assert stored.phase is Phase.QUEUED
@@ -441,7 +450,7 @@ def test_a_stop_starts_nothing_that_waited_for_a_place(tmp_path: Path) -> None:
                 await asyncio.sleep(5)
                 await scene.claims.end(theirs)
                 await asyncio.sleep(5)
-                assert await scene.worker.stop(timedelta(seconds=60))
+                assert await scene.worker.drain(timedelta(seconds=60))
                 assert (await scene.ended(at_work)).status is Status.SUCCESS
             stored = await scene.updates.get(waiting.id)
             assert stored
@@ -524,7 +533,7 @@ def test_leftovers_of_one_stack_are_settled_one_after_the_other(tmp_path: Path) 
             ] == [first.id, second.id]
 
             async with scene.working():
-                assert (await scene.ended(second, limit=3)).failure
+                assert (await scene.ended(second, limit=3)).status is Status.SUCCESS
             assert scene.deployer.looked_at == [second.id]
             assert not any(scene.runs.iterdir())
 
@@ -536,7 +545,7 @@ def test_a_lost_run_keeps_what_pulumi_reported() -> None:
     diagnostics = (Diagnostic("quota exceeded", "urn:x"),)
     found = Outcome(Failure(FailureKind.RESOURCE_ERROR, "It failed.", diagnostics=diagnostics), 1)
 
-    outcome = outcome_after_loss(found)
+    outcome = found.after(WORKER_LOST)
 
     assert outcome.failure
     assert (outcome.failure.kind, outcome.failure.diagnostics) == (FailureKind.WORKER_LOST, diagnostics)
@@ -618,6 +627,7 @@ async def assert_withdrawn(scene: Scene, update: StackUpdate) -> None:
     assert ended.cancellation.reason is CancellationReason.ASKED
     assert await scene.told(update) == [
         StatusChanged(Status.IN_PROGRESS, Phase.QUEUED),
+        CancellationChanged(ended.cancellation),
         StatusChanged(Status.CANCELLED, Phase.FINISHED),
     ]
     assert update.id not in scene.deployer.deployed
@@ -824,7 +834,7 @@ def test_requests_are_heeded_while_the_service_drains(tmp_path: Path) -> None:
             async with scene.working():
                 for update in (cancelled, extended):
                     await scene.in_phase(update, Phase.RUNNING)
-                stopping = asyncio.create_task(scene.worker.stop(HOUR))
+                stopping = asyncio.create_task(scene.worker.drain(HOUR))
                 await asyncio.sleep(5)
                 await scene.asked(extended, ExtendRequest(HOUR))
                 for update in (cancelled, waiting):
@@ -847,7 +857,7 @@ def test_a_shutdown_ends_what_does_not_end_by_itself(tmp_path: Path) -> None:
             update = await scene.queued()
             async with scene.working():
                 await scene.in_phase(update, Phase.RUNNING)
-                assert 50 <= await virtual_time.elapsed(scene.worker.stop(timedelta(seconds=100))) < 60
+                assert 50 <= await virtual_time.elapsed(scene.worker.drain(timedelta(seconds=100))) < 60
             ended = await scene.stored(update)
             assert ended.failure
             assert ended.cancellation
@@ -874,21 +884,118 @@ def test_what_is_asked_of_an_ended_one_is_settled(tmp_path: Path, what: CancelRe
     virtual_time.run(scenario)
 
 
-def test_a_leftover_that_is_being_ended_is_not_asked_again(tmp_path: Path) -> None:
-    """It ends because its service was lost, also where somebody wants to cancel it meanwhile."""
+def test_what_is_asked_before_a_leftover_is_in_hand_again_is_heeded_then(tmp_path: Path) -> None:
+    """A cancel that an earlier life did not heed any more, or that comes while its stack is claimed, is not lost."""
 
     async def scenario() -> None:
         async with a_scene(tmp_path) as scene:
+            scene.deployer.seconds = 600
             theirs = await scene.held_by_another()
             update = await scene.begun(run=True)
+            await scene.asked(update)
             async with scene.working():
                 await asyncio.sleep(5)
-                await scene.asked(update)
-                await scene.settled(limit=2)
                 await scene.claims.end(theirs)
-                failure = (await scene.ended(update, limit=3)).failure
+                ended = await scene.ended(update, limit=10)
+                await scene.settled()
+            assert (ended.status, ended.failure) == (Status.CANCELLED, None)
+
+    virtual_time.run(scenario)
+
+
+# --- what an earlier life began
+
+
+def test_a_run_that_went_on_ends_as_pulumi_ended(tmp_path: Path) -> None:
+    """A restarted service says in the log that it goes on, and records Pulumi's own outcome; nothing runs twice."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            update = await scene.begun(run=True)
+            await scene.logged(update)
+            scene.deployer.found = SUCCESS
+            async with scene.working():
+                ended = await scene.ended(update)
+            assert ended.status is Status.SUCCESS
+            assert scene.deployer.deployed == []
+            told = await scene.told(update)
+            assert [what for what in told if isinstance(what, OwnerChanged)] == [OwnerChanged(2)]
+            assert told[-1] == StatusChanged(Status.SUCCESS, Phase.FINISHED)
+            assert not (scene.runs / update.id).exists()
+
+    virtual_time.run(scenario)
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_what_had_not_come_to_deploying_is_begun_anew(tmp_path: Path, run: bool) -> None:
+    """A service that died while it prepared a deployment has done nothing yet: the next life does it."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            update = await scene.begun(run=run)
+            async with scene.working():
+                ended = await scene.ended(update)
+            assert ended.status is Status.SUCCESS
+            assert scene.deployer.deployed == [update.id]
+
+    virtual_time.run(scenario)
+
+
+def test_a_run_that_is_gone_was_lost(tmp_path: Path) -> None:
+    """Where Pulumi had begun and its directory is not there any more, nobody can say how it ended."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            update = await scene.begun()
+            await scene.updates.save(update.running(utc_now()))
+            async with scene.working():
+                failure = (await scene.ended(update)).failure
             assert failure
             assert failure.kind is FailureKind.WORKER_LOST
+            assert scene.deployer.deployed == []
+
+    virtual_time.run(scenario)
+
+
+def test_what_was_begun_in_another_data_directory_waits_for_an_operator(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it still runs can't be known here: nothing starts on its stack until somebody says that it has ended."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            update = await scene.begun()
+            await scene.claims.claim(a_claim(stack=STACK, owner="elsewhere", update_id=update.id, expires_at=NOON))
+            behind, other = await scene.queued(), await scene.queued(OTHER)
+            async with scene.working():
+                assert (await scene.ended(other)).status is Status.SUCCESS
+                await asyncio.sleep(200)
+                assert not (await scene.stored(update)).ended
+                assert not (await scene.stored(behind)).ended
+                await scene.asked(update, CancelRequest(CancellationReason.ASKED, force=True))
+                failure = (await scene.ended(update, limit=5)).failure
+                assert (await scene.ended(behind, limit=5)).status is Status.SUCCESS
+            assert failure
+            assert failure.kind is FailureKind.WORKER_LOST
+
+    virtual_time.run(scenario)
+    assert "elsewhere" in caplog.text
+    assert "stackcast cancel --force" in caplog.text
+
+
+def test_a_handover_leaves_what_runs_to_the_next_life(tmp_path: Path) -> None:
+    """Whoever ends the worker without draining it finds the record as it was, with its run in place."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            scene.deployer.seconds = 600
+            update = await scene.queued()
+            work = asyncio.create_task(scene.worker.run())
+            await scene.in_phase(update, Phase.RUNNING)
+            work.cancel()
+            await asyncio.wait([work])
+            assert (await scene.stored(update)).phase is Phase.RUNNING
+            assert (scene.runs / update.id).exists()
 
     virtual_time.run(scenario)
 
