@@ -5,7 +5,7 @@ Taking it up:
 ``requests``    brings what others ask, such as cancelling, to the worker
 ``lease``       keeps the claim alive while that goes on
 ``job``         one update at work: heeds what is asked of it, and tells how it is being ended
-``recovery``    ends what an earlier life of the service left behind
+``recovery``    finds what an earlier life of the service left behind, and ends what nobody goes on with
 
 Running Pulumi:
 ``deployment``  one deployment: prepare, run Pulumi, read the outcome

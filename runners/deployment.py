@@ -138,13 +138,13 @@ class Deployer:
         """What is hidden wherever it was printed. Blocking."""
         return self.settings.secrets()
 
-    def outcome_of(self, run: Run, timeout: timedelta) -> Outcome | None:
-        """What the files of a run of an earlier life say; None when it never came to deploy anything. Blocking."""
+    def outcome_of(self, run: Run, timeout: timedelta, stop: Stop | None) -> Outcome | None:
+        """What the files of a run that has ended say; None when it never came to deploy anything. Blocking."""
         ends = run.command_ends()
         if not ends or ends[-1].name != UP:
             return None
         secrets = self.secrets()
-        return read_words(ends[-1], secrets).outcome(timeout).without(secrets)
+        return read_words(ends[-1], secrets).outcome(timeout, stop).without(secrets)
 
     async def _prepare(self, task: Task, run: Run, lock: StackLock, observer: Observer, started: float) -> _Deployment:
         manifest = await asyncio.to_thread(parse, task.manifest)
@@ -192,7 +192,7 @@ class _Deployment:
 
     async def up(self) -> Words:
         """``pulumi up``, with what may have to come first: making the stack, removing a dead run's lock."""
-        if self._surely_missing():
+        if await asyncio.to_thread(self._surely_missing):
             words = await self._init()
             if words.end.returncode != 0 and not words.stack_exists:
                 return words
@@ -207,7 +207,7 @@ class _Deployment:
         return words
 
     def _surely_missing(self) -> bool:
-        """True when a file backend shows that the stack is not there, which saves asking Pulumi and being refused."""
+        """True when a file backend shows that the stack is not there, which saves being refused by Pulumi. Blocking."""
         scheme, _, path = self._backend().partition("://")
         _, project, stack = self.task.stack.split("/")
         state = Path(path.partition("?")[0], ".pulumi", "stacks", project)

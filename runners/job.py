@@ -26,7 +26,7 @@ from runners.changes import FileChanges
 from runners.deployment import Deployer, Task
 from runners.limits import RunLimits, exceeded
 from runners.lock import StackLock
-from runners.outcome import Outcome, Stop
+from runners.outcome import Outcome, Stop, stop_of
 from runners.patience import beside
 from runners.progress import StageReached
 from runners.record import Record
@@ -40,10 +40,6 @@ WARNING = timedelta(seconds=60)
 #: How long a signal waits for its announcement, which an outage of the store may hold up.
 ANNOUNCEMENT_PATIENCE = timedelta(seconds=2)
 
-_EXCEEDED = (
-    "The deployment wrote more, or took more memory, than it may. Have the program print less, or set "
-    "STACKCAST_OUTPUT_LIMIT and STACKCAST_MEMORY_LIMIT higher."
-)
 _STOPPABLE = frozenset({Phase.PREPARING, Phase.RUNNING, Phase.CANCELLING})
 
 
@@ -80,7 +76,7 @@ class Job:
         self._announced = asyncio.Event()
         self._extended = asyncio.Event()
         self._ended = asyncio.Event()
-        self._stop = _earlier_stop(record.update.cancellation)
+        self._stop = stop_of(record.update.cancellation)
         self._is_hastened = False
 
     # --- the deployment
@@ -130,7 +126,9 @@ class Job:
         if outcome is not None:
             return outcome
         left = max((self._record.update.deadline or utc_now()) - utc_now(), timedelta(0))
-        return await self._deployer.deploy(replace(task, timeout=left), self._run, self._lock, self)
+        # By how much it was extended meanwhile, the run says to the deployer as well.
+        task = replace(task, timeout=left - self._run.extension)
+        return await self._deployer.deploy(task, self._run, self._lock, self)
 
     def _is_owed_a_signal(self, directories: list[Path]) -> bool:
         """Whether the earlier life had said that it would end the deployment, and died before it did."""
@@ -163,7 +161,7 @@ class Job:
     async def _announce_recording(self) -> None:
         await self._ended.wait()
         await asyncio.sleep(RECORDING_PATIENCE.total_seconds())
-        await self._record.change(StackUpdate.recording)
+        await self._record.change(_recording)
 
     async def _guard(self, directory: Path) -> None:
         """End a run that uses more than it may; one that goes on to use twice as much is killed."""
@@ -258,16 +256,14 @@ class Job:
         return True
 
 
-def _earlier_stop(cancellation: Cancellation | None) -> Stop | None:
-    """Why an earlier life of the service was ending the deployment; at its deadline the supervisor does that."""
-    if cancellation is None or cancellation.reason is CancellationReason.TIMEOUT:
-        return None
-    return Stop(cancellation.reason, _EXCEEDED)
-
-
 def _running(update: StackUpdate, now: datetime) -> StackUpdate:
     """As it is where an earlier life of the service had come so far."""
     return update.running(now) if update.phase is Phase.PREPARING else update
+
+
+def _recording(update: StackUpdate, now: datetime) -> StackUpdate:
+    """As it is where an earlier life of the service had come so far."""
+    return update if update.phase is Phase.RECORDING else update.recording(now)
 
 
 def _cancelling(update: StackUpdate, now: datetime, cancellation: Cancellation) -> StackUpdate:

@@ -111,7 +111,7 @@ async def held(claims: Claims, claim: Claim) -> AsyncIterator[Lease]:
     try:
         yield lease
     except asyncio.CancelledError:
-        abandoned = True  # Pulumi may go on; the next life takes the claim over and ends both
+        abandoned = True  # Pulumi may go on; the next life takes both over
         raise
     finally:
         renewal.cancel()
@@ -134,6 +134,8 @@ async def _renew(claims: Claims, lease: Lease) -> None:
             lease.confirm(sent)
         except StackcastError as error:
             _log.warning("the claim on %s could not be renewed: %s", lease.claim.stack, error)
+        except Exception:  # a boundary: without a renewal nothing would ever be started again
+            _log.exception("the claim on %s could not be renewed", lease.claim.stack)
 
 
 async def _end(claims: Claims, claim: Claim) -> None:

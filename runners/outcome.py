@@ -10,7 +10,15 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from graphql_api.domain.records import CancellationReason, Diagnostic, Failure, FailureKind, StackOutput, Tail
+from graphql_api.domain.records import (
+    Cancellation,
+    CancellationReason,
+    Diagnostic,
+    Failure,
+    FailureKind,
+    StackOutput,
+    Tail,
+)
 from runners.engine import ERRORS_KEPT, EngineReport
 from runners.lock import Holder
 from runners.runs import CommandEnd, Reason, Stage
@@ -49,6 +57,17 @@ class Stop:
         return _SERVICE_STOPPED if self.reason is CancellationReason.SHUTDOWN else None
 
 
+def stop_of(cancellation: Cancellation | None) -> Stop | None:
+    """Why the service was ending a deployment, as its record says; at its deadline the supervisor does that."""
+    if cancellation is None or cancellation.reason is CancellationReason.TIMEOUT:
+        return None
+    return Stop(cancellation.reason, _EXCEEDED)
+
+
+_EXCEEDED = (
+    "The deployment wrote more, or took more memory, than it may. Have the program print less, or set "
+    "STACKCAST_OUTPUT_LIMIT and STACKCAST_MEMORY_LIMIT higher."
+)
 _SERVICE_STOPPED = Failure(
     FailureKind.SERVICE_STOPPED,
     "The service was shut down before Pulumi was done. Deploy again; Pulumi goes on from what is there.",
@@ -171,7 +190,7 @@ class Outcome:
 
     def after(self, loss: Failure) -> Outcome:
         """The outcome where nobody watched the end: Pulumi's own if it succeeded, else the loss, with its words."""
-        if self.failure is None:
+        if self.failure is None:  # also where it was cancelled, and Pulumi has ended because of that
             return self
         return replace(self, failure=replace(loss, diagnostics=self.failure.diagnostics))
 

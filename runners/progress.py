@@ -28,6 +28,9 @@ NOTED = 100
 #: Nothing is lost without it: files are looked at so often even when the kernel tells of no change.
 LOOK = timedelta(seconds=10)
 
+#: After a look that the operating system refused.
+RETRY = timedelta(seconds=1)
+
 _log = logging.getLogger("stackcast.worker")
 
 
@@ -83,8 +86,9 @@ class Follower:
     async def following(self, directory: Path) -> AsyncIterator[None]:
         """Follow the command that runs there, or will, until leaving; by then all that it wrote has been handed over.
 
-        When the body raises or is cancelled, reading stops at once. What ``take`` raises, or OSError where a file can't
-        be read, ends the reading at once but comes out only when the body has ended: the command is not its business.
+        When the body raises or is cancelled, reading stops at once. What ``take`` raises ends the reading at once but
+        comes out only when the body has ended: the command is not its business. OSError where a file can't be read
+        even then.
         """
         with self._changes.watching(directory) as watched:
             ended = asyncio.Event()
@@ -105,7 +109,12 @@ class Follower:
     async def _follow(self, watched: WatchedDirectory, ended: asyncio.Event) -> None:
         files = _CommandFiles(watched.path, self._hide, self._place)
         while not ended.is_set():
-            await self._pass_on(files, at_end=False)
+            try:
+                await self._pass_on(files, at_end=False)
+            except OSError as error:  # such as for want of a file descriptor; it counts if it is still so at the end
+                _log.warning("what %s writes can't be read now: %s", watched.path, error)
+                files = _CommandFiles(watched.path, self._hide, self._place)  # what had been read was not handed over
+                await asyncio.sleep(RETRY.total_seconds())
             await watched.wait(LOOK)
         await self._pass_on(files, at_end=True)
 
@@ -250,9 +259,9 @@ def _moment(seconds: float) -> datetime:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file that its writer renames into place; None when it is not there."""
+    """The object in a file that its writer renames into place; None when it is not there, or damaged."""
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
     return content

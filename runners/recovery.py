@@ -1,4 +1,6 @@
-"""What an earlier life of the service left behind: its processes are ended first, its records second."""
+"""What an earlier life of the service left behind. Where nobody goes on with it, its processes are ended first, its
+record second.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from graphql_api.domain.records import Failure, Phase, StackUpdate, StackUpdateI
 from runners.changes import FileChanges
 from runners.deployment import Deployer, suspect_all
 from runners.lock import StackLock
-from runners.outcome import WORKER_LOST, Outcome
+from runners.outcome import WORKER_LOST, Outcome, stop_of
 from runners.patience import pauses, persistently
 from runners.record import Record
 from runners.reporter import Reporter
@@ -73,6 +75,16 @@ async def _end(run: Run, lock: StackLock, graces: tuple[timedelta, timedelta]) -
     await asyncio.to_thread(suspect_all, run, lock)
 
 
+async def remove(run: Run) -> bool:
+    """Remove the run's directory; False where that is refused, for which nobody has to wait."""
+    try:
+        await run.remove()
+    except OSError:
+        _log.exception("%s can't be removed; it is tried again later, or remove it", run.directory)
+        return False
+    return True
+
+
 async def conclude(
     record: Record, run: Run, deployer: Deployer, changes: FileChanges, loss: Failure = WORKER_LOST
 ) -> None:
@@ -84,7 +96,8 @@ async def conclude(
             await reporter.read_rest(directory)
         except OSError:
             _log.exception("what %s left can't be read; its log ends here", directory)
-    found = await asyncio.to_thread(deployer.outcome_of, run, record.update.timeout)
+    update = record.update
+    found = await asyncio.to_thread(deployer.outcome_of, run, update.timeout, stop_of(update.cancellation))
     outcome = found.after(loss) if found else Outcome(loss)
     await record.finish(outcome, await reporter.conclude(outcome))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from graphql_api.domain.ports import REQUESTS_TOPIC, Request, Requests, Wakeups
+from graphql_api.domain.ports import REQUESTS_TOPIC, CancelRequest, ExtendRequest, Request, Requests, Wakeups
+from graphql_api.domain.records import StackUpdateId
 from runners.lease import LeaseLost
 from runners.patience import PAUSE, persistently
 
@@ -19,18 +20,28 @@ class NotYet(Exception):
 
 
 async def heed_requests(requests: Requests, wakeups: Wakeups, heed: Callable[[Request], Awaitable[None]]) -> None:
-    """Bring every request to ``heed``, the oldest first, again and again until that raises nothing; without end."""
+    """Bring every request to ``heed``, the oldest first, again and again until that raises nothing; without end.
+
+    What was asked before of a stack update that is not in hand yet is asked once.
+    """
     heeded = set[str]()
+    postponed = set[tuple[StackUpdateId, CancelRequest | ExtendRequest]]()
 
     async def settle(request: Request) -> None:
-        if request.id not in heeded:
-            await heed(request)
+        said = request.update_id, request.what
+        if said not in postponed and request.id not in heeded:
+            try:
+                await heed(request)
+            except NotYet:
+                postponed.add(said)
+                raise
             heeded.add(request.id)
         await persistently(lambda: requests.settle(request.id))
-        heeded.remove(request.id)
+        heeded.discard(request.id)
 
     async with wakeups.listen(REQUESTS_TOPIC) as wakeup:
         while True:
+            postponed.clear()
             for request in await _open(requests):
                 await _try(settle, request)
             await wakeup.wait(PAUSE)

@@ -11,6 +11,7 @@ from pathlib import Path
 from graphql_api.domain.errors import StoreUnavailable
 from graphql_api.domain.ports import Retention, UpdateStore
 from graphql_api.domain.records import CloudResourceId, StackUpdateId, utc_now
+from runners import recovery
 from runners.lease import Lease
 from runners.past import pasts
 from runners.process import session_members
@@ -110,8 +111,7 @@ class Tidying:
             await self._rest()
             is_known = await self._updates.get(StackUpdateId(run.update_id)) is not None
             if not is_known and await asyncio.to_thread(_is_over, run, before):
-                await run.remove()
-                count += 1
+                count += await recovery.remove(run)
         return count
 
     async def _remove_past(self, before: datetime) -> int:

@@ -230,14 +230,17 @@ class Run:
     async def adopt(self, directory: Path, lock: StackLock) -> CommandEnd:
         """Wait for a command that an earlier life of the service began here, and return how it ended.
 
-        It can be hastened and extended like one of ours. The stack's lock, which we must not hold, is the command's
-        until its end; it is ours afterwards where the command had ended before. Cancelling leaves the command running.
+        It can be hastened and extended like one of ours, also before it is found. The stack's lock, which we must not
+        hold, is the command's until its end; it is ours afterwards where the command had ended before. Cancelling
+        leaves the command running. OSError where an extension asked for before cannot be written down.
         """
         async with self._turn:
             pids = await _recorded(directory, lock)
             if pids is not None and not lock.held:
                 command = await asyncio.to_thread(_read_command, directory)
                 self._running = _Running(directory, command, pids.supervisor)
+                if self._extension:
+                    await _lengthen(self._running, self._extension)
                 if self._is_hastened:
                     self.hasten()
         if self._running is not None:
@@ -314,13 +317,8 @@ class Run:
 
     async def _extend(self, by: timedelta) -> None:
         async with self._turn:
-            running = self._running
-            if running is not None and running.command.extensible:
-                longer = replace(running.command, limit=running.command.limit + by)
-                limit = {"limit": longer.limit.total_seconds()}
-                await asyncio.to_thread(supervisor.write_whole, running.directory / "limit.json", limit)
-                running.command = longer
-                running.tell(signal.SIGHUP)
+            if self._running is not None:
+                await _lengthen(self._running, by)
             self._extension += by
 
     async def _wait(self, running: _Running, lock: StackLock) -> CommandEnd:
@@ -412,6 +410,16 @@ def _spawn(directory: Path, environment: Mapping[str, str], lock: StackLock) -> 
             )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+async def _lengthen(running: _Running, by: timedelta) -> None:
+    """Give a command more time where it may be extended. OSError where that cannot be written down."""
+    if running.command.extensible:
+        longer = replace(running.command, limit=running.command.limit + by)
+        limit = {"limit": longer.limit.total_seconds()}
+        await asyncio.to_thread(supervisor.write_whole, running.directory / "limit.json", limit)
+        running.command = longer
+        running.tell(signal.SIGHUP)
 
 
 async def _reap(running: _Running) -> None:

@@ -142,7 +142,7 @@ class Worker:
             self._idle.set()
 
     async def drain(self, grace: timedelta) -> bool:
-        """Take nothing new and end within ``grace``; False when something still runs then, for the next life to end.
+        """Take nothing new and end within ``grace``; False when something still runs then: the next life takes it over.
 
         For half of it deployments may finish; then they are asked to end, urged at three quarters, and killed at
         seven eighths.
@@ -326,7 +326,7 @@ class Worker:
             del self._jobs[id_]
         # Its directory stays until it is proven that nothing of it lives; the next start looks again.
         if await run.end_leftover(lock, self._settings.jobs.graces):
-            await run.remove()
+            await recovery.remove(run)
 
     async def _manifest(self, record: Record) -> str:
         return await persistently(lambda: self._ports.updates.manifest(record.update.id)) or ""
@@ -368,7 +368,7 @@ class Worker:
                 await recovery.end_run(run, lock, self._settings.jobs.graces)
                 if record is not None:
                     await recovery.conclude(record, run, self._deployer, self._changes)
-                await run.remove()
+                await recovery.remove(run)
             finally:
                 lock.release()
 
@@ -377,6 +377,8 @@ class Worker:
 
         Whether anything of a run lives is proven by a lock in the data directory that it began in.
         """
+        if await self._other_owner(update, stack) is None:
+            return True
         given_up = self._elsewhere[update.id] = asyncio.Event()
         clock, reminder = asyncio.get_running_loop().time, 0.0
         try:

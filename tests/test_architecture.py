@@ -197,6 +197,7 @@ BOUNDARIES = {
     ("runners/worker.py", "_persist"): "logs it and tries again: one update's trouble is not the others'",
     ("runners/worker.py", "_next_queued"): "logs it; the queue is read again after a pause",
     ("runners/worker.py", "_expected"): "logs it: a record that can't be read is not the others' trouble",
+    ("runners/lease.py", "_renew"): "logs it and renews again: without that nothing would ever be started again",
     ("runners/patience.py", "insistently"): "logs it; another way is tried, then all again: nobody else would do it",
     ("runners/requests.py", "_open"): "logs it; what is asked is read again after a pause",
     ("runners/requests.py", "_try"): "logs it and tries again: one request's trouble is not the others'",

@@ -423,6 +423,31 @@ async def test_a_file_that_can_not_be_read_is_an_error(follow: Follow, directory
             pass
 
 
+async def test_trouble_that_passes_costs_nothing(follow: Follow, directory: Path) -> None:
+    """Where a file can't be read for a while, such as for want of a descriptor, all is told once it can."""
+    taken = Taken()
+    (directory / "stderr").mkdir()
+    async with follow(taken).following(directory):
+        (directory / "stdout").write_text("one\ntwo\n")
+        await asyncio.sleep(0.1)  # a look, which is refused
+        assert taken.texts() == []
+        (directory / "stderr").rmdir()
+        await eventually(lambda: taken.texts() == ["one", "two"])
+
+    assert taken.texts() == ["one", "two"]
+
+
+async def test_a_damaged_stage_says_nothing(follow: Follow, directory: Path) -> None:
+    """After a power failure it may be empty for ever: what the command printed is handed over all the same."""
+    (directory / "stage.json").write_bytes(b"")
+    (directory / "stdout").write_bytes(b"said\n")
+    taken = Taken()
+
+    await follow(taken).read_rest(directory)
+
+    assert (taken.texts(), taken.stages) == (["said"], [])
+
+
 # --- stages
 
 

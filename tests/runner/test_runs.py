@@ -488,20 +488,25 @@ class TestAdopt:
         assert (end.returncode, end.reason, end.stage) == (8, Reason.ASKED, Stage.TERMINATED)
         assert await run.end_leftover(lock, (LONG, LONG))
 
-    async def test_it_can_be_extended(self, run: Run, lock: StackLock) -> None:
-        """The new limit counts from the command's beginning, over both lives."""
-        go = run.directory / "go"
+    @pytest.mark.parametrize("is_adopting", [True, False])
+    async def test_it_can_be_extended(self, run: Run, lock: StackLock, is_adopting: bool) -> None:
+        """The new limit counts from the command's beginning, over both lives, also where it was asked for before."""
+        go, limit = run.directory / "go", run.directory / "01-up" / "limit.json"
         await abandoned(run, lock, command("wait_for", go, limit=LONG))
         adopted = next_life(run)
+        if not is_adopting:
+            await adopted.extend(LONG)
         adopting = asyncio.create_task(adopted.adopt(run.directory / "01-up", lock))
         await asyncio.sleep(0)  # adopting has begun
-        await adopted.extend(LONG)
-        limit = json.loads((run.directory / "01-up" / "limit.json").read_text())
+        if is_adopting:
+            await adopted.extend(LONG)
+        await eventually(limit.exists)
+        told = json.loads(limit.read_text())
         go.touch()
 
         async with asyncio.timeout(LIMIT):
             await adopting
-        assert limit == {"limit": 60.0}
+        assert told == {"limit": 60.0}
         assert await run.end_leftover(lock, (LONG, LONG))
 
     async def test_without_its_supervisor_the_command_is_ended(self, run: Run, lock: StackLock) -> None:

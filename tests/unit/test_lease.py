@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from graphql_api.adapters import open_backends
-from graphql_api.domain.errors import StackcastError, StoreRefused, StoreUnavailable
+from graphql_api.domain.errors import StoreRefused, StoreUnavailable
 from graphql_api.domain.ports import Claims
 from graphql_api.domain.records import Claim, StackFqdn, StackUpdateId, new_id, utc_now
 from runners.lease import LEASE, claim_stack, held
@@ -285,8 +285,10 @@ def test_a_store_that_is_away_for_a_while_does_not_lose_the_lease() -> None:
     virtual_time.run(scenario)
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreRefused("read-only")])
-def test_a_renewal_is_tried_again_whatever_the_store_says(error: StackcastError) -> None:
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("away"), StoreRefused("read-only"), RuntimeError("can't start new thread")]
+)
+def test_a_renewal_is_tried_again_whatever_goes_wrong(error: Exception) -> None:
     """A refusal may pass as an outage does, and meanwhile the claim is certain for the length of a lease only."""
 
     async def scenario() -> None:

@@ -15,7 +15,7 @@ from graphql_api.domain.errors import StoreRefused, StoreUnavailable
 from graphql_api.domain.ports import REQUESTS_TOPIC, CancelRequest, Request, Requests
 from graphql_api.domain.records import CancellationReason, StackUpdateId, new_id, utc_now
 from runners.lease import LeaseLost
-from runners.requests import heed_requests
+from runners.requests import NotYet, heed_requests
 from tests.unit import virtual_time
 
 
@@ -66,10 +66,10 @@ class Scene:
     way: Way
     owner: Owner = field(default_factory=Owner)
 
-    async def asked(self) -> Request:
+    async def asked(self, update: StackUpdateId | None = None, *, force: bool = False) -> Request:
         now = utc_now()
-        what = CancelRequest(CancellationReason.ASKED)
-        request = Request(new_id(now), StackUpdateId(new_id(now)), now, what)
+        what = CancelRequest(CancellationReason.ASKED, force)
+        request = Request(new_id(now), update or StackUpdateId(new_id(now)), now, what)
         await self.way.make(request)
         await self.backends.wakeups.announce(REQUESTS_TOPIC)
         return request
@@ -142,6 +142,27 @@ def test_a_request_that_fails_is_tried_again_and_holds_up_no_other(error: Except
 
             assert scene.owner.order == [*(request.id for request in others), failing.id]
             assert scene.owner.heeded[-1][0] == pytest.approx(10, abs=0.5)
+
+    virtual_time.run(scenario)
+
+
+def test_what_is_asked_again_of_one_that_is_not_in_hand_is_kept_once() -> None:
+    """However often: the oldest of each kind waits, or requests of others would not be read any more."""
+
+    async def scenario() -> None:
+        async with a_scene() as scene:
+            update = StackUpdateId("x")
+            first, force = await scene.asked(update), await scene.asked(update, force=True)
+            for request in (first, force):
+                scene.owner.failures[request.id] = [NotYet()] * 10
+            async with scene.heeding():
+                for _ in range(3):
+                    await scene.asked(update)
+                await asyncio.sleep(5)
+                assert [request.id for request in await scene.way.open(10)] == [first.id, force.id]
+                await scene.all_settled()
+
+            assert scene.owner.order == [first.id, force.id]
 
     virtual_time.run(scenario)
 

@@ -261,6 +261,24 @@ def test_runs_of_which_nobody_knows_go(tmp_path: Path) -> None:
     virtual_time.run(scenario)
 
 
+def test_a_run_that_cannot_be_removed_holds_up_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged with its place, and everything behind it goes."""
+
+    async def scenario() -> None:
+        async with a_stage(tmp_path) as stage:
+            behind = a_run(stage, "f" * 24)
+            (tmp_path / "runs" / ("0" * 24)).symlink_to(behind)  # is not followed, so it is no directory to remove
+            past = [an_update_of(tmp_path / "state", "dev", days)[0] for days in (400, 300, 200)]
+
+            await stage.tidying.tidy_up()
+
+            assert not behind.exists()
+            assert not past[0].exists()
+
+    virtual_time.run(scenario)
+    assert "0" * 24 in caplog.text
+
+
 # --- what Pulumi keeps
 
 

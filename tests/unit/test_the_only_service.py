@@ -54,13 +54,16 @@ async def test_another_is_refused_while_one_serves_and_may_start_after_it(backen
 async def test_a_cancelled_service_lets_the_next_in_at_once(backends: Backends) -> None:
     """SIGTERM cancels the service; that is a clean end, too."""
 
+    serves = asyncio.Event()
+
     async def serve() -> None:
         async with the_only_service(backends.claims, HERE):
+            serves.set()
             await asyncio.Event().wait()
 
     serving = asyncio.create_task(serve())
-    while await backends.claims.current(THE_SERVICE) is None:  # noqa: ASYNC110 - a store has no event of ours
-        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await serves.wait()
     serving.cancel()
     await asyncio.wait([serving])
     async with the_only_service(backends.claims, OTHER) as lease:

@@ -56,7 +56,7 @@ from runners.lease import LEASE, THE_SERVICE, Lease, claim_stack
 from runners.limits import RunLimits
 from runners.lock import StackLock
 from runners.log import Log
-from runners.outcome import WORKER_LOST, Outcome
+from runners.outcome import WORKER_LOST, Outcome, Stop
 from runners.runs import Run
 from runners.worker import Worker, WorkerPorts, WorkerSettings
 from tests.builders import MANIFEST, NOON, SECOND, STACK, a_claim, a_stack_update, started
@@ -120,12 +120,14 @@ class FaultyHistory:
 
 @dataclass
 class FaultyClaims:
-    """Claims, and what is done before one is made."""
+    """Claims, and what is done before one is made or looked at."""
 
     claims: Claims
     before_claim: Callable[[object], Awaitable[None]] = nothing
+    before_current: Callable[[object], Awaitable[None]] = nothing
 
     async def current(self, stack: StackFqdn) -> Claim | None:
+        await self.before_current(stack)
         return await self.claims.current(stack)
 
     async def claim(self, claim: Claim) -> bool:
@@ -144,14 +146,17 @@ class Deploying:
     """A deployer that starts no process: what is done in a deployment, and what the files of a run say.
 
     After ``during``, a deployment takes so many seconds, unless it is ended before. If there are ``events``, they are
-    what Pulumi logs.
+    what Pulumi logs. One that an earlier life began, and that ended as ``found``, takes as long to read; ``adopting``
+    comes before. ``granted`` is how long each deployment may take in all.
     """
 
     during: Callable[[object], Awaitable[None]] = nothing
+    adopting: Callable[[object], Awaitable[None]] = nothing
     seconds: float = 0
     events: str = ""
     found: Outcome | None = None
     tasks: list[Task] = field(default_factory=list)
+    granted: list[timedelta] = field(default_factory=list)
     looked_at: list[str] = field(default_factory=list)
 
     @property
@@ -161,6 +166,7 @@ class Deploying:
     async def deploy(self, task: Task, run: Run, _: StackLock, observer: Observer) -> Outcome:
         await observer.running()
         self.tasks.append(task)
+        self.granted.append(task.timeout + run.extension)
         await self.during(task)
         if not self.events:
             return await self._wait(observer)
@@ -170,10 +176,13 @@ class Deploying:
             (directory / "events").write_text(self.events)
             return await self._wait(observer)
 
-    async def resume(self, _: Task, run: Run, __: StackLock, observer: Observer) -> Outcome | None:
+    async def resume(self, task: Task, run: Run, __: StackLock, observer: Observer) -> Outcome | None:
         self.looked_at.append(run.update_id)
+        await self.adopting(task)
         if self.found is not None:
             await observer.running()
+            observer.ended()
+            await asyncio.sleep(self.seconds)
         return self.found
 
     async def _wait(self, observer: Observer) -> Outcome:
@@ -186,7 +195,7 @@ class Deploying:
     def secrets(self) -> frozenset[str]:
         return frozenset()
 
-    def outcome_of(self, run: Run, _: timedelta) -> Outcome | None:
+    def outcome_of(self, run: Run, _: timedelta, __: Stop | None) -> Outcome | None:
         self.looked_at.append(run.update_id)
         return self.found
 
@@ -903,6 +912,27 @@ def test_what_is_asked_before_a_leftover_is_in_hand_again_is_heeded_then(tmp_pat
     virtual_time.run(scenario)
 
 
+def test_a_force_that_comes_before_a_leftover_is_in_hand_again_is_heeded_then(tmp_path: Path) -> None:
+    """It means that Pulumi has ended only where that can't be known here; a run of ours is cancelled as any."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            scene.deployer.seconds = 600
+
+            async def slow(_: object) -> None:
+                await asyncio.sleep(3)
+
+            scene.claims.before_current = slow
+            update = await scene.begun(run=True)
+            await scene.asked(update, CancelRequest(CancellationReason.ASKED, force=True))
+            async with scene.working():
+                ended = await scene.ended(update, limit=60)
+                await scene.settled()
+            assert (ended.status, ended.failure) == (Status.CANCELLED, None)
+
+    virtual_time.run(scenario)
+
+
 # --- what an earlier life began
 
 
@@ -939,6 +969,64 @@ def test_what_had_not_come_to_deploying_is_begun_anew(tmp_path: Path, run: bool)
             assert scene.deployer.deployed == [update.id]
 
     virtual_time.run(scenario)
+
+
+def test_a_run_whose_end_was_being_recorded_ends_as_pulumi_ended(tmp_path: Path) -> None:
+    """The service died in phase RECORDING; however long the rest takes to write down, the outcome is Pulumi's own."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            update = await scene.begun(run=True)
+            running = update.running(utc_now())
+            await scene.updates.save(running)
+            await scene.updates.save(running.recording(utc_now()))
+            failure = Failure(FailureKind.RESOURCE_ERROR, "Pulumi could not deploy a.")
+            scene.deployer.found, scene.deployer.seconds = Outcome(failure, 255), 5
+            async with scene.working():
+                assert (await scene.ended(update)).failure == failure
+
+    virtual_time.run(scenario)
+
+
+def test_an_extension_before_a_deployment_is_begun_anew_counts_once(tmp_path: Path) -> None:
+    """Its time counts from its first start, with what it was given since."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            update = await scene.begun(run=True)
+
+            async def extend(_: object) -> None:
+                await scene.asked(update, ExtendRequest(HOUR))
+                await scene.settled()
+
+            scene.deployer.adopting = extend
+            async with scene.working():
+                ended = await scene.ended(update)
+            assert ended.timeout == HOUR
+            assert HOUR - 60 * SECOND < scene.deployer.granted[0] <= HOUR + SECOND
+
+    virtual_time.run(scenario)
+
+
+def test_a_run_that_cannot_be_removed_holds_up_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A program may leave what its directory can't be rid of: that is logged, and the next deployment begins."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            update, behind = await scene.queued(), await scene.queued()
+
+            async def spoil(task: object) -> None:
+                if cast("Task", task).update_id == update.id:
+                    (scene.runs / update.id).rmdir()
+                    (scene.runs / update.id).write_text("no directory")
+
+            scene.deployer.during = spoil
+            async with scene.working():
+                assert (await scene.ended(behind, limit=10)).status is Status.SUCCESS
+            assert (await scene.stored(update)).status is Status.SUCCESS
+
+    virtual_time.run(scenario)
+    assert "can't be removed" in caplog.text
 
 
 def test_a_run_that_is_gone_was_lost(tmp_path: Path) -> None:
