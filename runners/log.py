@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from graphql_api.domain.events import (
@@ -94,8 +94,16 @@ class Log:
                 return resources
             after = page.seq
 
-    async def append(self, happenings: Iterable[Happening], place: Mapping[str, Any] | None = None) -> None:
-        """Append these, read up to ``place``. What is nothing but lines that are left out needs no append."""
+    async def append(
+        self,
+        happenings: Iterable[Happening],
+        place: Mapping[str, Any] | None = None,
+        taken: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Append these, read up to ``place``. What is nothing but lines that are left out needs no append.
+
+        ``taken`` is called once they will be in the log whatever comes, also where we are cancelled.
+        """
         async with self._turn:
             await self._make_sure()
             kept = list(self._omission.passed(happenings))
@@ -105,7 +113,8 @@ class Log:
                 raise RuntimeError(f"The log of {self._id} is closed: nothing more can be told.")
             if kept:
                 self._unsure = self._chunk(kept, None)
-                await self._make_sure()
+            taken()
+            await self._make_sure()
 
     async def close(self, happenings: Iterable[Happening], closing: Closing) -> Closing:
         """Append the last events of all, and with them how the stack update has ended.

@@ -69,8 +69,7 @@ class Record:
             if changed is self.update:
                 return
             moved = [StatusChanged(changed.status, changed.phase)] if changed.phase is not self.update.phase else []
-            await self.log.append([*moved, *happenings])
-            self._unsure = changed
+            await self.log.append([*moved, *happenings], taken=partial(self._begin, changed))
             await self._make_sure()
 
     def now(self) -> datetime:
@@ -108,9 +107,13 @@ class Record:
         news = [] if told or last.cancellation is None else [CancellationChanged(last.cancellation)]
         return await self.log.close([*news, StatusChanged(ended.status, ended.phase)], closing)
 
+    def _begin(self, changed: StackUpdate) -> None:
+        self._unsure = changed
+
     async def _make_sure(self) -> None:
         """Save what was begun to be saved, also where whoever began it was cancelled."""
         if (unsure := self._unsure) is not None:
+            await self.log.append([])  # the log first
             await insistently(f"{unsure.id}: storing it", lambda: self._save(unsure, None))
 
     async def _save(self, update: StackUpdate, output: str | None) -> None:

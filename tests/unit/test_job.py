@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -428,6 +429,33 @@ def test_a_cancellation_does_not_wait_for_an_announcement_that_comes_no_more(tmp
                 scene.pulumi.end()
                 assert await virtual_time.elapsed(asking) < 1
                 back.set()
+
+    virtual_time.run(scenario)
+
+
+def test_a_change_that_is_cancelled_half_way_is_in_record_and_log(tmp_path: Path) -> None:
+    """What the log tells the record says as well, so that nothing is told twice at the end."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            back = asyncio.Event()
+
+            async def slow(_: object) -> None:
+                await back.wait()
+
+            begun = Cancellation(utc_now(), CancellationReason.ASKED)
+            async with scene.deploying():
+                scene.events.before_append = slow
+                change = partial(StackUpdate.cancelling, cancellation=begun)
+                changing = asyncio.create_task(scene.record.change(change, CancellationChanged(begun)))
+                await asyncio.sleep(0.1)
+                changing.cancel()
+                back.set()
+                await asyncio.wait([changing])
+            ended = await scene.ended()
+            assert changing.cancelled()
+            assert ended.cancellation == begun
+            assert await scene.told(CancellationChanged) == [CancellationChanged(begun)]
 
     virtual_time.run(scenario)
 
