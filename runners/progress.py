@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from runners import engine
 from runners.changes import FileChanges, WatchedDirectory
 from runners.engine import LiveReport, OperationKey
 from runners.lines import LOOKED_AT, Place, Splitter, readable
+from runners.runs import read_json
 
 #: How much of each file one batch brings: of the streams both together 256 KiB of text at most.
 READ_BYTES = 64 * 1024
@@ -177,7 +177,7 @@ class _CommandFiles:
     def _look_for_stage(self) -> None:
         """Note a stage that was not given yet, and how long the files are: what they say until there comes before."""
         if self._found_stage is None:
-            stage = _read_json(self._directory / "stage.json")
+            stage = read_json(self._directory / "stage.json")
             if stage is not None and stage != self._given_stage:
                 self._found_stage = stage, [file.size() for file in self._files.values()]
 
@@ -256,12 +256,3 @@ def _in_progress(noted: Iterable[Mapping[str, str]]) -> dict[OperationKey, datet
 def _moment(seconds: float) -> datetime:
     """A time in seconds since 1970, cut to the milliseconds that are stored."""
     return datetime.fromtimestamp(int(seconds * 1000) / 1000, UTC)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file that its writer renames into place; None when it is not there, or damaged."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return content

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -49,11 +49,9 @@ class Reporter:
         """Learn from the log what was told of the resources by an earlier owner."""
         self._resources = await self._record.log.resources()
 
-    @asynccontextmanager
-    async def following(self, directory: Path) -> AsyncIterator[None]:
+    def following(self, directory: Path) -> AbstractAsyncContextManager[None]:
         """Follow the command that runs in this directory; leaving waits until all that it left is told."""
-        async with self._follower.following(directory):
-            yield
+        return self._follower.following(directory)
 
     async def read_rest(self, directory: Path) -> None:
         """Tell what is not yet told of a command that has ended."""

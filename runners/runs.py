@@ -351,7 +351,7 @@ class Run:
             limit = sum(graces, timedelta()) + self._margin
             if not await process.wait_until_gone(pids.supervisor, limit):
                 process.send_signal(pids.supervisor, signal.SIGKILL)
-        spec = await asyncio.to_thread(_read_json, directory / "spec.json") or {}
+        spec = await asyncio.to_thread(read_json, directory / "spec.json") or {}
         events, markers = directory / "events", spec.get("quiet_markers", ())
         await process.end(pids.command, graces, spare=lambda: supervisor.is_finishing(events, markers))
         await _sweep_session(pids.supervisor.pid, (self.directory.resolve(), lock.path.resolve()))
@@ -373,8 +373,8 @@ def _write_spec(directory: Path, command: Command) -> None:
 
 def _read_command(directory: Path) -> Command:
     """Read back what a supervisor was told, as far as it matters to whoever waits for it. Blocking."""
-    spec = _read_json(directory / "spec.json") or {}
-    limit = (_read_json(directory / "limit.json") or spec).get("limit", 0)
+    spec = read_json(directory / "spec.json") or {}
+    limit = (read_json(directory / "limit.json") or spec).get("limit", 0)
     first, second = spec.get("graces", (0, 0))
     return Command(
         name=directory.name.partition("-")[2],
@@ -445,8 +445,8 @@ def _unknown_end(directory: Path) -> CommandEnd:
     return CommandEnd(directory, returncode=None, reason=None, stage=Stage.NONE, error=error, errno=None)
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a file that its writer renames into place; None when it is not there, or damaged."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a file that is renamed into place; None when it is not there, or damaged. Blocking."""
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -455,7 +455,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _read_end(directory: Path) -> CommandEnd | None:
-    if (end := _read_json(directory / "exit.json")) is None:
+    if (end := read_json(directory / "exit.json")) is None:
         return None
     return CommandEnd(
         directory,
@@ -476,7 +476,7 @@ def _ended(directory: Path) -> float:
 
 
 def _read_pids(directory: Path) -> _Pids | None:
-    if (pids := _read_json(directory / "pids.json")) is None:
+    if (pids := read_json(directory / "pids.json")) is None:
         return None
     return _Pids(
         supervisor=ProcessIdentity(**pids["supervisor"], boot_id=pids["boot_id"]),
