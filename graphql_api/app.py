@@ -30,9 +30,10 @@ from graphql_api.service.turns import Turns
 from graphql_api.service.updates import Updates
 from graphql_api.service.watch import Watch
 from graphql_api.settings import LOOPBACK, WILDCARDS, Settings
+from graphql_api.transport.access import Access
 from graphql_api.transport.download import Download
 from graphql_api.transport.endpoint import Endpoint
-from graphql_api.transport.guard import Access, Guard
+from graphql_api.transport.guard import Guard
 from graphql_api.transport.health import Readiness, healthz
 from runners import toolchain
 from runners.changes import FileChanges
@@ -70,7 +71,7 @@ async def open_app(settings: Settings) -> AsyncIterator[Starlette]:
         work = await stack.enter_async_context(_working(worker, settings))
         if tidying := _tidying(settings, directory, backends, service):
             await stack.enter_async_context(beside(tidying.keep_tidy()))
-        access = Access(settings.token.get_secret_value() if settings.token else None)
+        access = Access({settings.token.get_secret_value(): None} if settings.token else {})
         services = _services(settings, backends, deployer, worker)
         endpoint, download = Endpoint(access, services), Download(services.events)
         yield Starlette(

@@ -22,7 +22,8 @@ from strawberry.types.graphql import OperationType
 from graphql_api.schema import SCHEMA
 from graphql_api.schema.context import Context
 from graphql_api.service import Services
-from graphql_api.transport.guard import Access, error_response
+from graphql_api.transport.access import Access
+from graphql_api.transport.guard import error_response
 from graphql_api.transport.websocket import Handler, Socket
 
 #: How long an open socket may wait with its connection_init.
@@ -64,7 +65,7 @@ class Endpoint(GraphQL[Context, None]):
         """Let a socket in by the header of its handshake or by ``authorization`` in its connection_init."""
         params = context.connection_params or {}
         named = {name.lower(): value for name, value in params.items() if isinstance(value, str)}
-        if not self._access.allows(named.get("authorization", context.authorization)):
+        if self._access.identify(named.get("authorization", context.authorization)) is None:
             raise ConnectionRejectionError({"code": "UNAUTHENTICATED"})
 
     async def execute_operation(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +12,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from graphql_api.transport.access import Access
 
 #: The largest request body, and the largest websocket message, in bytes: the largest manifest, escaped for JSON.
 BODY_LIMIT = 1024 * 1024
@@ -25,23 +26,6 @@ HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
 def error_response(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
     """A refusal of the transport in the form of a GraphQL error."""
     return JSONResponse({"errors": [{"message": message, "extensions": {"code": code}}]}, status, headers)
-
-
-class Access:
-    """Decides by the bearer token who may use the API. Without a token everyone who reaches the server may."""
-
-    def __init__(self, token: str | None) -> None:
-        self._token = token.encode() if token else None
-
-    def allows(self, authorization: str | None) -> bool:
-        """True when the value of an Authorization header, or of its stand-in on a websocket, carries the token."""
-        if self._token is None:
-            return True
-        scheme, _, given = (authorization or "").partition(" ")
-        return scheme.lower() == "bearer" and secrets.compare_digest(
-            given.strip().encode(errors="surrogatepass"),
-            self._token,  # JSON can carry half a character
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +76,7 @@ class Guard:
                 "STACKCAST_ALLOWED_ORIGINS.",
             )
         # A websocket may bring its token later, in connection_init: browsers can't set headers on one.
-        if scope["type"] == "http" and not self._access.allows(headers.get("authorization")):
+        if scope["type"] == "http" and self._access.identify(headers.get("authorization")) is None:
             return _Refused(
                 401,
                 "UNAUTHENTICATED",

@@ -33,9 +33,10 @@ from graphql_api.service.resources import Resources
 from graphql_api.service.turns import Turns
 from graphql_api.service.updates import QUEUE_LIMIT, Updates
 from graphql_api.service.watch import Watch
+from graphql_api.transport.access import Access
 from graphql_api.transport.download import Download
 from graphql_api.transport.endpoint import Endpoint
-from graphql_api.transport.guard import Access, Guard
+from graphql_api.transport.guard import Guard
 from tests.builders import FAILURE
 from tests.service import Service
 
@@ -148,7 +149,7 @@ class Parts:
     @asynccontextmanager
     async def served(self, token: str | None = None) -> AsyncIterator[Service]:
         """A server of these use cases, which has neither a worker nor a place for its data."""
-        access = Access(token)
+        access = Access({token: None} if token else {})
         endpoint = Endpoint(access, self.services)
         download = Download(self.services.events)
         app = Starlette(
