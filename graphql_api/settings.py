@@ -31,6 +31,8 @@ _MOST_DAYS = 36_500
 _MOST_MEBIBYTES = 1024 * 1024
 #: Variables that may be in a file instead, which a variable with `_FILE` at its end names: secrets of containers are.
 _IN_FILES = ("STACKCAST_TOKEN", "STACKCAST_DATABASE_URL")
+#: The fewest characters that a token may have.
+TOKEN_LENGTH = 16
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 #: Listening on one of these is listening on every address; under which of them this machine asks itself.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (names, nothing is bound here)
@@ -109,11 +111,17 @@ class Settings(BaseModel):
     token: Token | None = Field(
         None,
         alias="STACKCAST_TOKEN",
-        min_length=16,
-        description="Bearer token that all but health probes must carry; required to listen beyond loopback.",
+        min_length=TOKEN_LENGTH,
+        description="Bearer token that all but health probes must carry; this or STACKCAST_TOKENS_FILE is required to "
+        "listen beyond loopback.",
     )
     token_file: Place | None = Field(
         None, alias="STACKCAST_TOKEN_FILE", description="File with that token, where STACKCAST_TOKEN is not set."
+    )
+    tokens_file: Place | None = Field(
+        None,
+        alias="STACKCAST_TOKENS_FILE",
+        description="File of more tokens, lines of `NAME:TOKEN`; the name is kept with what its token asks for.",
     )
     data_dir: Place = Field(
         Path(".stackcast"), alias="STACKCAST_DATA_DIR", description="Directory of all state; made with mode 0700."
@@ -269,10 +277,11 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check_exposure(self) -> Self:
-        if self.host not in LOOPBACK and self.token is None:
+        if self.host not in LOOPBACK and self.token is None and self.tokens_file is None:
             raise ValueError(
                 f"STACKCAST_HOST is {self.host}, which others can reach: set STACKCAST_TOKEN to a secret of at least "
-                "16 characters (`openssl rand -hex 32` makes one), or listen on 127.0.0.1."
+                f"{TOKEN_LENGTH} characters (`openssl rand -hex 32` makes one), name a file of tokens in "
+                "STACKCAST_TOKENS_FILE, or listen on 127.0.0.1."
             )
         return self
 

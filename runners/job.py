@@ -175,9 +175,10 @@ class Job:
 
     async def heed(self, request: Request) -> None:
         """Do what was asked; nothing where it comes too late. May raise LeaseLost, or OSError where that is refused."""
-        if isinstance(request.what, ExtendRequest):
-            await self._extend(request.what.timeout)
-        elif not await self._end(Stop(request.what.reason)) and request.what.force:
+        what = request.what
+        if isinstance(what, ExtendRequest):
+            await self._extend(what.timeout)
+        elif not await self._end(Stop(what.reason, requested_by=what.requested_by)) and what.force:
             self._hasten()
 
     def shut_down(self) -> None:
@@ -200,7 +201,7 @@ class Job:
         if self._cancellation is not None or self._ended.is_set():
             return False
         self._stop = stop
-        self._cancellation = Cancellation(self._record.now(), stop.reason)
+        self._cancellation = Cancellation(self._record.now(), stop.reason, requested_by=stop.requested_by)
         self._cancelling.set()
         return True
 
@@ -211,9 +212,10 @@ class Job:
     def _on_stage(self, reached: StageReached) -> None:
         begun = self._cancellation or Cancellation(reached.at, CancellationReason.SHUTDOWN)
         # What came first counts: the deadline may have passed just before somebody asked.
-        reason = CancellationReason.TIMEOUT if reached.reason == Reason.DEADLINE else begun.reason
+        if reached.reason == Reason.DEADLINE:
+            begun = replace(begun, reason=CancellationReason.TIMEOUT, requested_by=None)
         stage = CancellationStage(reached.stage)
-        self._cancellation = replace(begun, reason=reason, stage=stage, next_stage_at=reached.next_at)
+        self._cancellation = replace(begun, stage=stage, next_stage_at=reached.next_at)
         self._is_hastened = True
         self._cancelling.set()
 

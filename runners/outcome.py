@@ -40,10 +40,14 @@ OUTPUTS_LEFT_OUT = (
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Why the service ends a deployment; ``message`` is the sentence for its failure where the reason needs one."""
+    """Why the service ends a deployment; ``message`` is the sentence for its failure where the reason needs one.
+
+    ``requested_by`` is the name of the caller who asked for that, where they have one.
+    """
 
     reason: CancellationReason
     message: str = ""
+    requested_by: str | None = None
 
     def outcome(self) -> Outcome:
         """The outcome of a deployment that is ended before Pulumi deploys."""

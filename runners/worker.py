@@ -59,7 +59,6 @@ _ELSEWHERE = (
     "Start a service with that data directory, which goes on with it; or, once you know that it has ended, run "
     "`stackcast cancel --force %s`."
 )
-_SUPERSEDED = CancelRequest(CancellationReason.SUPERSEDED)
 
 _log = logging.getLogger("stackcast.worker")
 T = TypeVar("T")
@@ -412,7 +411,7 @@ class Worker:
             given_up.set()
             return
         job = self._jobs.get(request.update_id) or await self._heed_queued(request)
-        if job is not None and request.what != _SUPERSEDED:  # what is under way is not superseded
+        if job is not None and not _supersedes(request.what):  # what is under way is not superseded
             await job.heed(request)
 
     async def _heed_queued(self, request: Request) -> Job | None:
@@ -480,9 +479,14 @@ class Worker:
         return answer
 
 
+def _supersedes(what: CancelRequest | ExtendRequest) -> bool:
+    return isinstance(what, CancelRequest) and what.reason is CancellationReason.SUPERSEDED
+
+
 async def _heed_waiting(record: Record, what: CancelRequest | ExtendRequest) -> None:
     if isinstance(what, CancelRequest):
-        await record.finish(Stop(what.reason).outcome(), cancellation=Cancellation(record.now(), what.reason))
+        cancellation = Cancellation(record.now(), what.reason, requested_by=what.requested_by)
+        await record.finish(Stop(what.reason).outcome(), cancellation=cancellation)
     elif what.timeout > record.update.timeout:
         await record.change(partial(StackUpdate.extended, timeout=what.timeout))
 

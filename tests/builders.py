@@ -73,7 +73,12 @@ PROGRESS = Progress(
     total=7,
 )
 CANCELLATION = Cancellation(
-    NOON, CancellationReason.ASKED, CancellationStage.INTERRUPTED, NOON + 5 * SECOND, lock_left=True
+    NOON,
+    CancellationReason.ASKED,
+    CancellationStage.INTERRUPTED,
+    NOON + 5 * SECOND,
+    lock_left=True,
+    requested_by="ann@example",
 )
 URN = "urn:pulumi:dev::demo::a:b:C::d$e"
 #: One of every kind, and both forms of those that have two.

@@ -47,6 +47,7 @@ UPDATE_FIELDS = (
     "stack_outputs",
     "progress",
     "cancellation",
+    "requested_by",
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -92,13 +93,14 @@ def update_values(update: StackUpdate) -> tuple[Any, ...]:
         outputs_text(update.stack_outputs),
         progress_text(update.progress),
         cancellation_text(update.cancellation),
+        update.requested_by,
     )
 
 
 def read_update(values: Sequence[Any]) -> StackUpdate:
     """Raises ValueError or KeyError when the values are none of ours."""
     id_, resource_id, fqdn, operation, timeout, created_at, updated_at, status, phase, revision = values[:10]
-    started_at, finished_at, exit_code, failure, outputs, progress, cancellation = values[10:]
+    started_at, finished_at, exit_code, failure, outputs, progress, cancellation, requested_by = values[10:]
     return StackUpdate(
         id=StackUpdateId(id_),
         cloud_resource_id=CloudResourceId(resource_id),
@@ -117,6 +119,7 @@ def read_update(values: Sequence[Any]) -> StackUpdate:
         stack_outputs=read_outputs(outputs),
         progress=read_progress(progress),
         cancellation=read_cancellation(cancellation),
+        requested_by=requested_by,
     )
 
 
@@ -183,11 +186,18 @@ def cancellation_values(cancellation: Cancellation) -> tuple[Any, ...]:
         cancellation.stage.value,
         optional_milliseconds(cancellation.next_stage_at),
         cancellation.lock_left,
+        # Without a name as it was stored before there were any, so that what is saved again is the same.
+        *(() if cancellation.requested_by is None else (cancellation.requested_by,)),
     )
 
 
 def cancellation_of(
-    requested_at: int, reason: str, stage: str, next_stage_at: int | None, lock_left: bool
+    requested_at: int,
+    reason: str,
+    stage: str,
+    next_stage_at: int | None,
+    lock_left: bool,
+    requested_by: str | None = None,
 ) -> Cancellation:
     return Cancellation(
         read_time(requested_at),
@@ -195,6 +205,7 @@ def cancellation_of(
         CancellationStage(stage),
         read_optional_time(next_stage_at),
         lock_left,
+        requested_by,
     )
 
 

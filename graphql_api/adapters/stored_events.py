@@ -44,6 +44,8 @@ from graphql_api.domain.progress import ResourceOperation, ResourceProgress, Res
 from graphql_api.domain.records import Phase, Status
 
 _COMPACT = (",", ":")
+#: What the closings that earlier versions stored do not have.
+_ADDED = {"requested_by": None}
 #: The words for lines; every other event's word is its kind.
 _WORD_OF_STREAM = {Stream.STDOUT: "o", Stream.STDERR: "e"}
 _STREAM_OF_WORD = {word: stream for stream, word in _WORD_OF_STREAM.items()}
@@ -129,7 +131,8 @@ def read_closing(text: str | None) -> Closing | None:
     if text is None:
         return None
     stored = json.loads(text)
-    update = read_update([stored["update"][field] for field in UPDATE_FIELDS])
+    values = {**_ADDED, **stored["update"]}
+    update = read_update([values[field] for field in UPDATE_FIELDS])
     return Closing(update, stored["output"])
 
 

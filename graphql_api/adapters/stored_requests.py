@@ -15,8 +15,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 def what_text(what: CancelRequest | ExtendRequest) -> str:
     match what:
-        case CancelRequest(reason, force):
-            return json_text({"cancel": {"reason": reason.value, "force": force}})
+        case CancelRequest(reason, force, requested_by):
+            return json_text({"cancel": {"reason": reason.value, "force": force, "requested_by": requested_by}})
         case ExtendRequest(timeout):
             return json_text({"extend": {"timeout": timeout // _MILLISECOND}})
         case _:
@@ -27,7 +27,8 @@ def read_what(text: str) -> CancelRequest | ExtendRequest:
     """Raises ValueError or KeyError when the text is none of ours."""
     match json.loads(text):
         case {"cancel": cancel}:
-            return CancelRequest(CancellationReason(cancel["reason"]), cancel["force"])
+            # Earlier versions stored no name.
+            return CancelRequest(CancellationReason(cancel["reason"]), cancel["force"], cancel.get("requested_by"))
         case {"extend": extend}:
             return ExtendRequest(extend["timeout"] * _MILLISECOND)
         case stored:

@@ -37,10 +37,11 @@ _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 _REFUSAL = "... on UserError { message code }"
 _STACK_UPDATE = """
   id revision status phase stackFqdn createdAt startedAt finishedAt updatedAt deadline timeoutSeconds exitCode
+  requestedBy
   failure { kind message retryable }
   cloudResource { id kind name }
 """
-_CANCELLATION = "requestedAt reason stage nextStageAt lockLeft"
+_CANCELLATION = "requestedAt requestedBy reason stage nextStageAt lockLeft"
 _PRESENT = f"""{_STACK_UPDATE}
   progress {{ total inProgress done failed interrupted }}
   queue {{ position reason blockedBy {{ id }} }}

@@ -130,7 +130,7 @@ class Commands:
         """List stack updates."""
         async with connect(self._target.address, self._target.token) as client:
             found = await client.stack_updates(limit, statuses)
-        headers = ("ID", "STATUS", "PHASE", "ACCEPTED", "RESOURCE", "STACK")
+        headers = ("ID", "STATUS", "PHASE", "ACCEPTED", "BY", "RESOURCE", "STACK")
         self._table(found, headers, map(_update_row, found), "There are no such stack updates.")
         return 0
 
@@ -159,8 +159,8 @@ class Commands:
 def _update_row(update: Record) -> tuple[str, ...]:
     resource = update["cloudResource"]
     name = f"{resource['kind']}/{resource['name']}" if resource else "-"
-    place = update["stackFqdn"] or "-"
-    return update["id"], update["status"], update["phase"].lower(), update["createdAt"], name, place
+    place, by = update["stackFqdn"] or "-", update["requestedBy"] or "-"
+    return update["id"], update["status"], update["phase"].lower(), update["createdAt"], by, name, place
 
 
 def _resource_row(resource: Record) -> tuple[str, ...]:

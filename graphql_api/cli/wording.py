@@ -186,6 +186,8 @@ def _resource(resource: Record) -> Line:
 
 
 def _reason(cancellation: Record) -> str:
+    if cancellation["reason"] == "ASKED" and (name := cancellation["requestedBy"]):
+        return f"{clean(name)} asked for it"
     return _REASONS.get(cancellation["reason"], clean(cancellation["reason"]))
 
 

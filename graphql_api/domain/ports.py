@@ -270,10 +270,14 @@ class EventLog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
-    """End the stack update; ``force`` skips the wait for the next stage, where it is being ended already."""
+    """End the stack update; ``force`` skips the wait for the next stage, where it is being ended already.
+
+    ``requested_by`` is the name of the caller who asks, where they have one.
+    """
 
     reason: CancellationReason
     force: bool = False
+    requested_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +314,8 @@ class Requests(Protocol):
 class IdempotencyKey:
     """That a caller has asked under this key before, with this input, and what became of it.
 
-    ``fingerprint`` tells inputs apart; ``update_id`` is the stack update that the caller was answered with.
+    ``caller`` is the caller's name, and empty for all who have none. ``fingerprint`` tells inputs apart; ``update_id``
+    is the stack update that the caller was answered with.
     """
 
     caller: str

@@ -154,6 +154,7 @@ class Cancellation:
 
     ``next_stage_at`` is when the next stage begins if Pulumi still runs; None where none follows. ``lock_left`` is
     true when Pulumi had no chance to remove its own lock on the stack; the next deployment of the stack removes it.
+    ``requested_by`` is the name of the caller who asked for it; None where nobody did, or the caller has no name.
     """
 
     requested_at: datetime
@@ -161,6 +162,7 @@ class Cancellation:
     stage: CancellationStage = CancellationStage.REQUESTED
     next_stage_at: datetime | None = None
     lock_left: bool = False
+    requested_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,8 @@ class StackUpdate:
 
     The manifest that was accepted and the output are large and stand beside the record in the store.
     ``revision`` starts at 1 and grows by one with every change. ``timeout`` counts from ``started_at``.
-    ``stack_fqdn`` is None only in records that other programs wrote.
+    ``stack_fqdn`` is None only in records that other programs wrote. ``requested_by`` is the name of the caller who
+    asked for the deployment; None where the caller has no name.
     """
 
     id: StackUpdateId
@@ -218,6 +221,7 @@ class StackUpdate:
     stack_outputs: tuple[StackOutput, ...] = ()
     progress: Progress = NO_PROGRESS
     cancellation: Cancellation | None = None
+    requested_by: str | None = None
 
     @property
     def ended(self) -> bool:

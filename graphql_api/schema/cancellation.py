@@ -22,6 +22,9 @@ class Cancellation:
         description="Whether Pulumi had no chance to remove its own lock on the stack. The stack's next deployment "
         "removes it."
     )
+    requested_by: str | None = strawberry.field(
+        description="The name of the token that asked for it; null when it had none, or nobody asked."
+    )
 
     @classmethod
     def of(cls, cancellation: records.Cancellation) -> Cancellation:
@@ -31,4 +34,5 @@ class Cancellation:
             stage=CancellationStage(cancellation.stage),
             next_stage_at=cancellation.next_stage_at,
             lock_left=cancellation.lock_left,
+            requested_by=cancellation.requested_by,
         )

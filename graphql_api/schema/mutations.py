@@ -191,6 +191,7 @@ class Mutation:
             _read_timeout(input.timeout_seconds),
             WhenBusy[input.when_busy.name] if input.when_busy else WhenBusy.QUEUE,
             None if input.idempotency_key is strawberry.UNSET else input.idempotency_key,
+            info.context.caller.name,
         )
         return DeployCloudResourceSuccess(stack_update=StackUpdate.of(accepted.update), joined=accepted.joined)
 
@@ -205,7 +206,8 @@ class Mutation:
         input: Annotated[CancelStackUpdateInput, strawberry.argument(description="Which one.")],  # noqa: A002
     ) -> CancelStackUpdatePayload:
         id_ = StackUpdateId(read_id(input.id, "id"))
-        record = await info.context.services.control.cancel(id_, force=bool(input.force))
+        caller = info.context.caller.name
+        record = await info.context.services.control.cancel(id_, force=bool(input.force), caller=caller)
         return CancelStackUpdateSuccess(stack_update=StackUpdate.of(record))
 
     @strawberry.mutation(description="Gives a stack update more time. Refused when it has ended or is being cancelled.")

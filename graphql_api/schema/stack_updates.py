@@ -102,6 +102,9 @@ class StackUpdate(Node):
     cancellation: Cancellation | None = strawberry.field(
         description="How it is being ended before its time, or was; null when nothing like that was begun."
     )
+    requested_by: str | None = strawberry.field(
+        description="The name of the token that asked for the deployment; null when it had none."
+    )
     actions: StackUpdateActions = strawberry.field(description="What can be done about it.")
     record: strawberry.Private[records.StackUpdate]
 
@@ -176,6 +179,7 @@ class StackUpdate(Node):
             timeout_seconds=round(record.timeout.total_seconds()),
             deadline=record.deadline,
             cancellation=Cancellation.of(record.cancellation) if record.cancellation else None,
+            requested_by=record.requested_by,
             actions=StackUpdateActions(update=record),
             record=record,
         )

@@ -42,17 +42,18 @@ class Control:
         self._wakeups = wakeups
         self._timeout_limit = timeout_limit
 
-    async def cancel(self, id_: StackUpdateId, *, force: bool = False) -> StackUpdate:
+    async def cancel(self, id_: StackUpdateId, *, force: bool = False, caller: str | None = None) -> StackUpdate:
         """Ask for its end, or with ``force`` for the next stage of an end that has begun; the record as it is then.
 
-        Asking again without force changes nothing. Raises StackUpdateNotFound or StackUpdateEnded.
+        Asking again without force changes nothing. ``caller`` is the caller's name, if they have one. Raises
+        StackUpdateNotFound or StackUpdateEnded.
         """
         async with self._wakeups.listen(id_) as wakeup:
             update = await self._under_way(id_)
             begun = update.cancellation
             if begun is not None and (not force or begun.stage is CancellationStage.KILLED):
                 return update
-            await self._ask(id_, CancelRequest(CancellationReason.ASKED, force))
+            await self._ask(id_, CancelRequest(CancellationReason.ASKED, force, caller))
             stage = begun.stage if begun is not None else CancellationStage.REQUESTED
 
             def heeded(now: StackUpdate) -> bool:

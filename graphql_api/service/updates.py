@@ -86,6 +86,7 @@ class _Wish:
     resource_id: CloudResourceId
     timeout: timedelta | None
     when_busy: WhenBusy
+    caller: str | None = None
     key: IdempotencyKey | None = None
     key_is_kept: bool = False
 
@@ -141,26 +142,27 @@ class Updates:
         timeout: timedelta | None = None,
         when_busy: WhenBusy = WhenBusy.QUEUE,
         idempotency_key: str | None = None,
-        caller: str = "",
+        caller: str | None = None,
     ) -> Accepted:
         """Queue a deployment of the manifest as it is now, and answer at once.
 
         A caller's key stands for one request: within KEY_LIFE the same request under it gets the same answer, also
-        when the first one's answer was lost.
+        when the first one's answer was lost. ``caller`` is the caller's name; those without one share their keys.
 
         Raises CloudResourceNotFound, InvalidManifest when the labels name no stack that Pulumi takes, StackBusy,
         IdempotencyKeyReused, QueueFull, BadUserInput for a malformed key, and what the preflight raises; then nothing
         is stored and no deployment started.
         """
-        wish = _Wish(resource_id, timeout, when_busy)
+        wish = _Wish(resource_id, timeout, when_busy, caller)
         if idempotency_key is None:
             return await self._accept(wish)
         _check_key(idempotency_key)
-        async with self._turns.of(CallersKey(caller, idempotency_key)):
+        owner = caller or ""
+        async with self._turns.of(CallersKey(owner, idempotency_key)):
             now = utc_now()
-            kept = await self._keys.find(caller, idempotency_key, now - KEY_LIFE)
+            kept = await self._keys.find(owner, idempotency_key, now - KEY_LIFE)
             if kept is None:
-                key = IdempotencyKey(caller, idempotency_key, wish.fingerprint, StackUpdateId(new_id(now)), now)
+                key = IdempotencyKey(owner, idempotency_key, wish.fingerprint, StackUpdateId(new_id(now)), now)
                 return await self._accept(replace(wish, key=key))
             if kept.fingerprint != wish.fingerprint:
                 raise IdempotencyKeyReused(kept.update_id)
@@ -217,6 +219,7 @@ class Updates:
             timeout=min(wish.timeout or self._timeout, self._timeout_limit),
             created_at=now,
             updated_at=now,
+            requested_by=wish.caller,
         )
         async with self._turns.of(resource.id):
             await self._existing(resource.id)  # it may have been deleted while the preflight looked
@@ -248,7 +251,7 @@ class Updates:
         for other in others:
             if other.phase is Phase.QUEUED and other.id != update.id and other.id not in asked:
                 now = utc_now()
-                what = CancelRequest(CancellationReason.SUPERSEDED)
+                what = CancelRequest(CancellationReason.SUPERSEDED, requested_by=update.requested_by)
                 await self._requests.make(Request(new_id(now), other.id, now, what))
         await self._wakeups.announce(REQUESTS_TOPIC)
 

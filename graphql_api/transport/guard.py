@@ -1,4 +1,9 @@
-"""Who may come in: the right host name, a known origin, the token, a body of bounded size and patience."""
+"""Who may come in: the right host name, a known origin, the token, a body of bounded size and patience.
+
+A page on another site can make a browser on this machine send requests here. What tells on it: the host name, where
+the browser was tricked by DNS; ``Origin``, which comes with every POST and with what a script wants to read; and
+``Sec-Fetch-Site``, which comes with all the rest, such as the address of an image.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +26,12 @@ BODY_LIMIT = 1024 * 1024
 BODY_PATIENCE = timedelta(seconds=20)
 #: Probes ask under any name and without a token; what these paths answer is no secret.
 HEALTH_PATHS = frozenset({"/healthz", "/readyz"})
+#: GraphiQL, at this path and below, needs no token: it asks for one, and is the same for everybody.
+GRAPHIQL_PATH = "/graphiql"
+#: Browsers send these for a page of another origin only once a preflight has allowed it, as they do ``Content-Type``
+#: with a value that no form has.
+PREFLIGHTED_HEADERS = ("apollo-require-preflight", "x-apollo-operation-name")
+_FORM_TYPES = frozenset({"", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 
 
 def error_response(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Response:
@@ -36,11 +47,7 @@ class _Refused:
 
 
 class Guard:
-    """ASGI middleware that lets a request pass or answers it. Origins are given in the form that browsers send.
-
-    A page on another site can make a browser on this machine send requests here: the host name tells whether
-    the browser was tricked by DNS (it would name the other site), the origin tells which page asks.
-    """
+    """ASGI middleware that lets a request pass or answers it. Origins are given in the form that browsers send."""
 
     def __init__(self, app: ASGIApp, *, access: Access, hosts: Collection[str], origins: Collection[str]) -> None:
         self._app = app
@@ -76,11 +83,21 @@ class Guard:
                 "STACKCAST_ALLOWED_ORIGINS.",
             )
         # A websocket may bring its token later, in connection_init: browsers can't set headers on one.
-        if scope["type"] == "http" and self._access.identify(headers.get("authorization")) is None:
+        if scope["type"] == "websocket" or _is_graphiql(scope["path"]):
+            return None
+        if origin is None and _is_forged(scope, headers):
+            return _Refused(
+                403,
+                "CSRF",
+                "A page of another site may not make a browser ask this. Send the header 'apollo-require-preflight: "
+                "true' with it, and add the page's origin to STACKCAST_ALLOWED_ORIGINS.",
+            )
+        if self._access.identify(headers.get("authorization")) is None:
             return _Refused(
                 401,
                 "UNAUTHENTICATED",
-                "This server wants a token: send the header 'Authorization: Bearer' with STACKCAST_TOKEN's value.",
+                "This server wants a token: send the header 'Authorization: Bearer' with the value of STACKCAST_TOKEN, "
+                "or with one from STACKCAST_TOKENS_FILE.",
             )
         return None
 
@@ -114,6 +131,24 @@ class Guard:
             return
         else:
             await self._app(scope, _replay(body, receive), send)
+
+
+def _is_graphiql(path: str) -> bool:
+    return path == GRAPHIQL_PATH or path.startswith(f"{GRAPHIQL_PATH}/")
+
+
+def _is_forged(scope: Scope, headers: Headers) -> bool:
+    """Whether a page of another site may have had this sent without its origin being named, and so with no preflight.
+
+    Only browsers send Sec-Fetch-Site, and only to loopback and over TLS: elsewhere the token is what no page has.
+    A download may be a link on such a page, since that page learns nothing of what the browser shows.
+    """
+    if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
+        return False
+    if scope["path"] != "/graphql" and headers.get("sec-fetch-dest") == "document":
+        return False
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return content_type in _FORM_TYPES and not any(name in headers for name in PREFLIGHTED_HEADERS)
 
 
 class _BodyTooLarge(Exception):

@@ -150,8 +150,8 @@ async def test_list_shows_what_there_is(service: Service) -> None:
     none = await stackcast(service, "list", "--status", "in_progress", "--status", "cancelled")
 
     rows = [line.split() for line in updates.out.splitlines()]
-    assert rows[0] == ["ID", "STATUS", "PHASE", "ACCEPTED", "RESOURCE", "STACK"]
-    assert [(row[1], row[4]) for row in rows[1:]] == [("FAILED", "Bad/two"), ("SUCCESS", "Thing/one")]
+    assert rows[0] == ["ID", "STATUS", "PHASE", "ACCEPTED", "BY", "RESOURCE", "STACK"]
+    assert [(row[1], *row[4:6]) for row in rows[1:]] == [("FAILED", "-", "Bad/two"), ("SUCCESS", "-", "Thing/one")]
     assert [record["cloudResource"]["name"] for record in failed.records] == ["two"]
     assert [record["name"] for record in resources.records] == ["two"]
     assert (none.code, none.out, none.sentence) == (0, "", "There are no such stack updates.")
@@ -240,6 +240,24 @@ async def test_the_token_comes_from_the_environment_alone(tmp_path: Path) -> Non
     assert (wrong.code, none.code) == (2, 2)
     assert "Set STACKCAST_TOKEN to the value that the server has" in wrong.sentence
     assert wrong.err == none.err
+
+
+async def test_who_asked_is_shown(tmp_path: Path) -> None:
+    """Where the server knows tokens by names, a list and the words of a cancellation show the name."""
+    fake_pulumi.install(tmp_path / "bin")
+    tokens = tmp_path / "tokens"
+    tokens.touch(mode=0o600)
+    tokens.write_text(f"ann:{TOKEN}\n")
+    async with running_service(tmp_path, STACKCAST_TOKENS_FILE=str(tokens)) as service:
+        service.module("Thing", sleep=60)
+        (tmp_path / "one.yaml").write_text(manifest())
+        id_ = (await stackcast(service, "deploy", "-f", "one.yaml", STACKCAST_TOKEN=TOKEN)).out.strip()
+        listed = await stackcast(service, "list", STACKCAST_TOKEN=TOKEN)
+        await stackcast(service, "cancel", id_, STACKCAST_TOKEN=TOKEN)
+        watched = await stackcast(service, "watch", id_, STACKCAST_TOKEN=TOKEN)
+
+    assert listed.out.splitlines()[1].split()[4:6] == ["ann", "Thing/one"]
+    assert "ann asked for it" in watched.out
 
 
 async def test_the_server_is_where_the_settings_say(service: Service) -> None:

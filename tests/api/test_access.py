@@ -176,12 +176,11 @@ async def _send_chunked(service: Service, body: bytes) -> str:
     return line
 
 
-async def test_mutations_and_queries_are_not_taken_from_get(service: Service) -> None:
-    """A link can't make a browser ask: GET is refused with a sentence and a code."""
-    for query in ("%7B__typename%7D", "mutation%7B__typename%7D"):
-        answer = await service.request("GET", f"/graphql?query={query}")
+async def test_mutations_are_not_taken_from_get(service: Service) -> None:
+    """A link can't make a browser change anything: GET is for queries, and refused with a sentence and a code."""
+    answer = await service.request("GET", "/graphql?query=mutation%7B__typename%7D")
 
-        assert (answer.status, answer.errors[0]["code"]) == (400, "BAD_REQUEST")
+    assert (answer.status, answer.errors[0]["code"]) == (405, "METHOD_NOT_ALLOWED")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
@@ -189,7 +188,7 @@ async def test_forms_are_not_taken(service: Service, kind: str) -> None:
     """A form on another page can't make a browser ask."""
     answer = await service.post(QUERY, {"Content-Type": kind})
 
-    assert (answer.status, answer.errors[0]["code"]) == (400, "BAD_REQUEST")
+    assert (answer.status, answer.errors[0]["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 async def test_probes_need_neither_token_nor_host_name(guarded: Service) -> None:
@@ -204,7 +203,7 @@ async def test_the_ide_of_the_framework_is_never_served(service: Service) -> Non
     """A browser that opens /graphql gets no page that would load scripts from elsewhere."""
     answer = await service.request("GET", "/graphql", headers={"Accept": "text/html"})
 
-    assert answer.status == 404
+    assert answer.status == 406
     assert b"<script" not in answer.body
 
 

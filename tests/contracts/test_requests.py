@@ -12,6 +12,7 @@ from tests.builders import MILLISECOND, NOON, a_request
 
 EVERYTHING = [
     *(CancelRequest(reason, force) for reason in CancellationReason for force in (False, True)),
+    CancelRequest(CancellationReason.ASKED, requested_by="ann@example"),
     ExtendRequest(timedelta(hours=2, milliseconds=250)),
 ]
 

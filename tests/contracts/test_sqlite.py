@@ -18,9 +18,9 @@ from graphql_api.adapters.sqlite.schema import MIGRATIONS
 from graphql_api.adapters.sqlite.updates import SqliteUpdates
 from graphql_api.domain.errors import RevisionConflict, StoreRefused, StoreUnavailable
 from graphql_api.domain.events import EventKind, StatusChanged
-from graphql_api.domain.ports import LogPage, Slice, StackUpdateFilter
+from graphql_api.domain.ports import CancelRequest, LogPage, Slice, StackUpdateFilter
 from graphql_api.domain.progress import NO_PROGRESS
-from graphql_api.domain.records import Operation, Phase, StackUpdateId, Status
+from graphql_api.domain.records import CancellationReason, Operation, Phase, StackUpdateId, Status
 from tests.builders import (
     CANCELLATION,
     MANIFEST,
@@ -164,6 +164,34 @@ async def test_the_second_version_is_migrated_with_its_records(file: Path) -> No
         await backends.updates.save(cancelling)
         assert await backends.updates.get(id_) == cancelling
         assert await backends.history.page(Slice(10), StackUpdateFilter(stack_fqdn=STACK)) == [cancelling]
+
+
+async def test_the_fourth_version_is_migrated_with_its_records(file: Path) -> None:
+    """What the version before callers had names kept has none, keeps all else, and goes on."""
+    id_ = StackUpdateId("0123456789abcdef01234567")
+    record = (id_, "a" * 24, STACK, "update", 600_000, 1, 2, "in_progress", "cancelling", 3, 2, None, None, None, "[]")
+    progress, cancellation = '{"counts": [], "total": 7}', '[5, "asked", "interrupted", null, true]'
+    row = (*record, progress, cancellation, "kind: Demo", None)
+    asked = ("f" * 24, id_, 5, '{"cancel": {"reason": "asked", "force": true}}')
+    async with open_sqlite(file, LIMIT, MIGRATIONS[:4]) as database:
+        insert = f"INSERT INTO stack_updates VALUES ({', '.join('?' * len(row))})"  # noqa: S608
+        await database.write(lambda connection: connection.execute(insert, row).rowcount)
+        ask = "INSERT INTO stack_update_requests VALUES (?, ?, ?, ?)"
+        await database.write(lambda connection: connection.execute(ask, asked).rowcount)
+
+    async with open_backends(f"sqlite:///{file}") as backends:
+        update = await backends.updates.get(id_)
+        assert update
+        assert update.cancellation
+        assert (update.requested_by, update.cancellation.requested_by) == (None, None)
+        assert (update.progress.total, update.cancellation.lock_left) == (7, True)
+        assert await backends.updates.manifest(id_) == "kind: Demo"
+        [request] = await backends.requests.open(10)
+        assert request.what == CancelRequest(CancellationReason.ASKED, force=True)
+        ended = update.cancelled(update.updated_at)
+        await backends.updates.save(ended, "{}")
+        assert await backends.history.page(Slice(10), StackUpdateFilter(stack_fqdn=STACK)) == [ended]
+        assert await backends.updates.output(id_) == "{}"
 
 
 async def test_chunks_without_what_is_asked_for_are_not_read(database: Path, raw: sqlite3.Connection) -> None:

@@ -28,7 +28,9 @@ from tests.builders import (
 
 async def test_a_queued_update_comes_back_as_it_went_in(updates: UpdateStore) -> None:
     """Every field of a new record is kept, its manifest beside it to the last character, and no output yet."""
-    update = a_stack_update(created_at=NOON, timeout=timedelta(seconds=90, milliseconds=250))
+    update = a_stack_update(
+        created_at=NOON, timeout=timedelta(seconds=90, milliseconds=250), requested_by="ann@example"
+    )
 
     await updates.insert(update, "a: 'ß\t€ 🙂'\r\n")
 
@@ -38,8 +40,8 @@ async def test_a_queued_update_comes_back_as_it_went_in(updates: UpdateStore) ->
 
 
 async def test_every_revision_comes_back_as_it_was_saved(updates: UpdateStore) -> None:
-    """Times, exit code and stack outputs of each step on the way to success are kept."""
-    first, *later = to_success(a_stack_update(created_at=NOON))
+    """Times, exit code and stack outputs of each step on the way to success are kept, and who asked for it."""
+    first, *later = to_success(a_stack_update(created_at=NOON, requested_by="ann@example"))
     await updates.insert(first, MANIFEST)
 
     for revision in later:

@@ -59,7 +59,7 @@ from tests.unit import virtual_time
 
 T = TypeVar("T")
 
-CANCEL = CancelRequest(CancellationReason.ASKED)
+CANCEL = CancelRequest(CancellationReason.ASKED, requested_by="ann")
 FORCE = CancelRequest(CancellationReason.ASKED, force=True)
 SUCCESS = Outcome(None, 0)
 HOUR = timedelta(hours=1)
@@ -246,7 +246,7 @@ async def a_scene(directory: Path, limits: RunLimits = MANY) -> AsyncIterator[Sc
 
 
 def test_a_cancellation_is_told_before_the_signal_goes_out(tmp_path: Path) -> None:
-    """Whoever sees Pulumi end knows why already; record and log say the same."""
+    """Whoever sees Pulumi end knows why already, and who asked for it; record and log say the same."""
 
     async def scenario() -> None:
         async with a_scene(tmp_path) as scene:
@@ -258,6 +258,7 @@ def test_a_cancellation_is_told_before_the_signal_goes_out(tmp_path: Path) -> No
                 begun = scene.cancellation
                 assert known == [begun]
                 assert (begun.reason, begun.stage) == (CancellationReason.ASKED, CancellationStage.REQUESTED)
+                assert begun.requested_by == "ann"
                 assert scene.record.update.phase is Phase.CANCELLING
                 assert await scene.told(CancellationChanged) == [CancellationChanged(begun)]
                 assert (await scene.phases())[-1] is Phase.CANCELLING
@@ -507,7 +508,9 @@ def test_an_end_that_nobody_asked_for_here_shows_as_well(
 
 
 def test_a_deadline_just_before_a_cancellation_counts(tmp_path: Path) -> None:
-    """It ends as a time-out, so that is what its cancellation says; and no second signal follows the first at once."""
+    """It ends as a time-out, so that is what its cancellation says, and that nobody asked; and no second signal follows
+    the first at once.
+    """
 
     async def scenario() -> None:
         async with a_scene(tmp_path) as scene:
@@ -523,7 +526,7 @@ def test_a_deadline_just_before_a_cancellation_counts(tmp_path: Path) -> None:
                 scene.events.before_append = slow
                 await scene.ask()
                 await scene.until(lambda: scene.cancellation.stage is CancellationStage.INTERRUPTED)
-            assert scene.cancellation.reason is CancellationReason.TIMEOUT
+            assert (scene.cancellation.reason, scene.cancellation.requested_by) == (CancellationReason.TIMEOUT, None)
             assert scene.run.steps == 0
 
     virtual_time.run(scenario)

@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "port": 8321,
     "token": None,
     "token_file": None,
+    "tokens_file": None,
     "data_dir": Path(".stackcast"),
     "database_url": "",
     "database_url_file": None,
@@ -55,6 +56,7 @@ VARIABLES: dict[str, tuple[str, str, object]] = {
     "STACKCAST_HOST": ("host", "::1", "::1"),
     "STACKCAST_PORT": ("port", "0", 0),
     "STACKCAST_TOKEN": ("token", TOKEN, SecretStr(TOKEN)),
+    "STACKCAST_TOKENS_FILE": ("tokens_file", "/run/tokens", Path("/run/tokens")),
     "STACKCAST_DATA_DIR": ("data_dir", "/srv/stackcast", Path("/srv/stackcast")),
     "STACKCAST_DATABASE_URL": ("database_url", "sqlite:///x.db", "sqlite:///x.db"),
     "STACKCAST_MODULES": ("modules", "/srv/modules", Path("/srv/modules")),
@@ -192,6 +194,8 @@ def test_beyond_loopback_a_token_is_required(host: str) -> None:
 
     assert message.startswith(f"STACKCAST_HOST is {host}, which others can reach: set STACKCAST_TOKEN")
     assert "127.0.0.1" in message
+    assert "STACKCAST_TOKENS_FILE" in message
+    assert Settings.from_environment({"STACKCAST_HOST": host, "STACKCAST_TOKENS_FILE": "/run/tokens"}).host == host
     assert Settings.from_environment({"STACKCAST_HOST": host, "STACKCAST_TOKEN": TOKEN}).host == host
 
 
@@ -362,6 +366,7 @@ PLACES = [
     "PULUMI_HOME",
     "PULUMI_CONFIG_PASSPHRASE_FILE",
     "STACKCAST_TOKEN_FILE",
+    "STACKCAST_TOKENS_FILE",
     "STACKCAST_DATABASE_URL_FILE",
 ]
 

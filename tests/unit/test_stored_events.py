@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -54,7 +55,7 @@ from graphql_api.domain.records import (
     StackUpdate,
     Status,
 )
-from tests.builders import HAPPENINGS, NOON, a_chunk, a_line, a_stack_update
+from tests.builders import HAPPENINGS, NOON, a_chunk, a_closing, a_line, a_stack_update
 
 
 def stands_alone(text: str) -> bool:
@@ -85,6 +86,7 @@ CANCELLATIONS = st.builds(
     st.sampled_from(CancellationStage),
     st.none() | TIMES,
     st.booleans(),
+    st.none() | TEXTS,
 )
 HAPPENING: st.SearchStrategy[Happening] = st.one_of(
     st.builds(LogLine, st.sampled_from(Stream), TEXTS, st.booleans()),
@@ -162,13 +164,22 @@ def test_any_closing_is_read_as_it_was_written(
     now: datetime, ending: Ending, failure: Failure | None, output: str
 ) -> None:
     """A lost record can be made from it, to the last of its parts."""
-    started = a_stack_update(created_at=NOON).started(now)
+    started = a_stack_update(created_at=NOON, requested_by="ann").started(now)
     ended: list[StackUpdate] = [started.failed(now, failure, ending)] if failure else []
 
     for update in (*ended, started.succeeded(now, ending), started.cancelled(now, ending)):
         text = closing_text(Closing(update, output))
         assert text
         assert read_closing(text.encode().decode()) == Closing(update, output)
+
+
+def test_a_closing_from_before_callers_had_names_is_read() -> None:
+    """A log that was written before an upgrade still makes its record."""
+    update = a_stack_update(created_at=NOON)
+    stored = json.loads(closing_text(a_closing(update)) or "")
+    del stored["update"]["requested_by"]
+
+    assert read_closing(json.dumps(stored)) == a_closing(update)
 
 
 @given(st.lists(HAPPENED, min_size=1, max_size=5), st.integers(1, 12), KINDS)

@@ -59,6 +59,7 @@ def cancellation(stage: str, **fields: Any) -> dict[str, Any]:
     """One that was asked for, whose next stage begins 24 seconds from now."""
     return {
         "requestedAt": AT,
+        "requestedBy": None,
         "reason": "ASKED",
         "stage": stage,
         "nextStageAt": "2026-01-01T12:01:29.000Z",
@@ -378,6 +379,14 @@ def test_a_cancelled_deployment_says_why() -> None:
         "  It was ended, since a newer deployment takes its place.",
         "  Pulumi's lock on the stack is left; the next deployment of the stack removes it.",
     ]
+
+
+def test_a_cancelled_deployment_names_who_asked() -> None:
+    """Where the token had a name; a name of anything else is shown as text."""
+    by_ann = cancellation("KILLED", requestedBy="ann\x1b")
+    said = lines(change(status="CANCELLED", phase="FINISHED", cancellation=by_ann))
+
+    assert said[1:] == ["  It was ended, since ann\\x1b asked for it."]
 
 
 # --- the picture while it runs

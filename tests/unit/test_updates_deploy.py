@@ -373,11 +373,33 @@ async def test_each_caller_has_keys_of_its_own() -> None:
     """Nobody gets another's answer."""
     async with a_stage() as stage:
         answers = [
-            await stage.updates.deploy(stage.resource.id, None, QUEUE, "key", caller) for caller in ("", "a", "b", "a")
+            await stage.updates.deploy(stage.resource.id, None, QUEUE, "key", caller)
+            for caller in (None, "a", "b", "a", None)
         ]
 
-        assert [answer.joined for answer in answers] == [False, False, False, True]
-        assert answers[3].update == answers[1].update
+        assert [answer.joined for answer in answers] == [False, False, False, True, True]
+        assert [answer.update.requested_by for answer in answers] == [None, "a", "b", "a", None]
+        assert (answers[3].update, answers[4].update) == (answers[1].update, answers[0].update)
+
+
+async def test_a_joined_update_stays_that_of_whoever_asked_first() -> None:
+    """The record tells for whom the deployment was begun, whoever joins it."""
+    async with a_stage() as stage:
+        first = await stage.updates.deploy(stage.resource.id, caller="a")
+        joined = await stage.updates.deploy(stage.resource.id, None, JOIN, caller="b")
+
+        assert (joined.joined, joined.update) == (True, first.update)
+        assert first.update.requested_by == "a"
+
+
+async def test_who_supersedes_is_told() -> None:
+    """The end of what waits is asked for in the name of whoever deploys in its place."""
+    async with a_stage() as stage:
+        await stage.updates.deploy(stage.resource.id, caller="a")
+        await stage.updates.deploy(stage.resource.id, None, SUPERSEDE, caller="b")
+
+        asked = [request.what for request in await stage.backends.requests.open(10)]
+        assert asked == [CancelRequest(CancellationReason.SUPERSEDED, requested_by="b")]
 
 
 async def test_a_key_is_forgotten_after_a_day() -> None:

@@ -66,7 +66,7 @@ OTHER = StackFqdn("organization/demo/other")
 GRACES = (SECOND, SECOND)
 JOBS = JobSettings(GRACES, RunLimits(10**9, 10**9))
 LOG_LIMIT = 10**6
-CANCEL = CancelRequest(CancellationReason.ASKED)
+CANCEL = CancelRequest(CancellationReason.ASKED, requested_by="ann")
 SUCCESS = Outcome(None, 0)
 HOUR = timedelta(hours=1)
 
@@ -633,7 +633,7 @@ async def assert_withdrawn(scene: Scene, update: StackUpdate) -> None:
         None,
     )
     assert ended.cancellation
-    assert ended.cancellation.reason is CancellationReason.ASKED
+    assert (ended.cancellation.reason, ended.cancellation.requested_by) == (CancellationReason.ASKED, "ann")
     assert await scene.told(update) == [
         StatusChanged(Status.IN_PROGRESS, Phase.QUEUED),
         CancellationChanged(ended.cancellation),
@@ -799,7 +799,7 @@ def test_one_that_has_begun_is_not_superseded(tmp_path: Path) -> None:
             update = await scene.queued()
             async with scene.working():
                 await scene.in_phase(update, Phase.RUNNING)
-                await scene.asked(update, CancelRequest(CancellationReason.SUPERSEDED))
+                await scene.asked(update, CancelRequest(CancellationReason.SUPERSEDED, requested_by="bob"))
                 await scene.settled(limit=1)
                 ended = await scene.ended(update)
             assert (ended.status, ended.cancellation) == (Status.SUCCESS, None)

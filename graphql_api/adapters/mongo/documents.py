@@ -107,6 +107,7 @@ def update_document(update: StackUpdate) -> Document:
         "stack_outputs": outputs_text(update.stack_outputs),
         "progress": progress_text(update.progress),
         "cancellation": cancellation_text(update.cancellation),
+        "requested_by": update.requested_by,
     }
 
 
@@ -133,6 +134,7 @@ def read_update(document: Document) -> StackUpdate:
             stack_outputs=read_outputs(document.get("stack_outputs")),
             progress=read_progress(document.get("progress")),
             cancellation=read_cancellation(document.get("cancellation")),
+            requested_by=document.get("requested_by"),
         )
 
 

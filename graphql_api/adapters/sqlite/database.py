@@ -1,7 +1,8 @@
 """The stores over SQLite, in one file or in memory.
 
-One thread writes and one reads, each with a connection of its own, so a long read never holds up a write. A
-database in memory belongs to its connection: there, one serves both.
+One thread writes and one reads, each with a connection of its own, so a long read never holds up a write. What is found
+by its key is read where it is asked for, with a third connection: to go to a thread and back takes longer than to read
+it. A database in memory belongs to its connection: there, one serves all.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,6 +71,7 @@ class SqliteDatabase:
         self._migrations = migrations
         self._writer = _Lane("sqlite-writer")
         self._reader = _Lane("sqlite-reader") if path else self._writer
+        self._glance: sqlite3.Connection | None = None
 
     async def open(self) -> None:
         _check_sqlite()
@@ -80,8 +82,12 @@ class SqliteDatabase:
             await self._writer.run(lambda connection: _prepare(connection, self._path, self._migrations))
             if self._reader is not self._writer:
                 await self._reader.connect(self._path, self._limit)
+                self._glance = sqlite3.connect(str(self._path), timeout=0, isolation_level=None)
 
     def close(self) -> None:
+        if self._glance:
+            self._glance.close()
+            self._glance = None
         self._reader.close()
         if self._reader is not self._writer:
             self._writer.close()
@@ -92,6 +98,14 @@ class SqliteDatabase:
     async def row(self, sql: str, parameters: Sequence[str | int] = ()) -> Row | None:
         """The first row of the answer."""
         return await self.read(lambda connection: first_row(connection, sql, parameters))
+
+    async def keyed(self, sql: str, parameters: Sequence[str | int]) -> Row | None:
+        """The one row that has a key: nothing is searched for, nor waited for."""
+        if self._glance:
+            # Where the file can't be read at this moment, the reader waits, or finds out why.
+            with suppress(sqlite3.Error):
+                return first_row(self._glance, sql, parameters)
+        return await self.row(sql, parameters)
 
     async def rows(self, sql: str, parameters: Sequence[str | int] = ()) -> list[Row]:
         return await self.read(lambda connection: connection.execute(sql, parameters).fetchall())

@@ -64,11 +64,11 @@ class SqliteResources:
         await self._database.write(replace)
 
     async def get(self, id_: CloudResourceId) -> CloudResource | None:
-        row = await self._database.row(_GET, (id_,))
+        row = await self._database.keyed(_GET, (id_,))
         return read_resource(row) if row else None
 
     async def find(self, kind: str, name: str) -> CloudResource | None:
-        row = await self._database.row(_FIND, (kind, name))
+        row = await self._database.keyed(_FIND, (kind, name))
         return read_resource(row) if row else None
 
     async def delete(self, id_: CloudResourceId, now: datetime) -> bool:

@@ -119,4 +119,31 @@ MIGRATIONS: Migrations = (
         "CREATE INDEX idempotency_keys_by_update ON idempotency_keys (update_id)",
         "CREATE INDEX stack_update_requests_by_update ON stack_update_requests (update_id)",
     ),
+    (
+        # Built anew for one more column, for the same reason.
+        """CREATE TABLE stack_updates_5 (
+            id TEXT PRIMARY KEY, cloud_resource_id TEXT NOT NULL, stack_fqdn TEXT, operation TEXT NOT NULL,
+            timeout INTEGER NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL, status TEXT NOT NULL,
+            phase TEXT NOT NULL, revision INTEGER NOT NULL, started_at INTEGER, finished_at INTEGER,
+            exit_code INTEGER, failure TEXT, stack_outputs TEXT NOT NULL, progress TEXT, cancellation TEXT,
+            requested_by TEXT, manifest TEXT NOT NULL, output TEXT
+        ) STRICT""",
+        """INSERT INTO stack_updates_5 SELECT id, cloud_resource_id, stack_fqdn, operation, timeout, created_at,
+            updated_at, status, phase, revision, started_at, finished_at, exit_code, failure, stack_outputs,
+            progress, cancellation, NULL, manifest, output FROM stack_updates ORDER BY rowid""",
+        "DROP TABLE stack_updates",
+        "ALTER TABLE stack_updates_5 RENAME TO stack_updates",
+        "CREATE INDEX stack_updates_by_age ON stack_updates (created_at, id)",
+        "CREATE INDEX stack_updates_by_resource ON stack_updates (cloud_resource_id, created_at, id)",
+        "CREATE INDEX stack_updates_by_stack ON stack_updates (stack_fqdn, created_at, id)",
+        "CREATE INDEX stack_updates_by_course ON stack_updates (operation, status, created_at, id)",
+        """CREATE INDEX stack_updates_by_resource_and_course
+            ON stack_updates (cloud_resource_id, operation, status, created_at, id)""",
+        """CREATE INDEX stack_updates_by_stack_and_course
+            ON stack_updates (stack_fqdn, operation, status, created_at, id)""",
+        """CREATE INDEX stack_updates_by_all
+            ON stack_updates (cloud_resource_id, stack_fqdn, operation, status, created_at, id)""",
+        "CREATE INDEX stack_updates_by_change ON stack_updates (updated_at, id)",
+        "CREATE INDEX stack_updates_queued ON stack_updates (created_at, id, stack_fqdn) WHERE phase = 'queued'",
+    ),
 )

@@ -55,7 +55,7 @@ class SqliteUpdates:
         await self._database.write(save)
 
     async def get(self, id_: StackUpdateId) -> StackUpdate | None:
-        row = await self._database.row(_GET, (id_,))
+        row = await self._database.keyed(_GET, (id_,))
         return read_update(row) if row else None
 
     async def manifest(self, id_: StackUpdateId) -> str | None:
