@@ -16,7 +16,7 @@ from graphql_api.domain.ports import LogPage
 from graphql_api.schema.cancellation import Cancellation
 from graphql_api.schema.enums import DiagnosticSeverity, LogStream, StackUpdatePhase, StackUpdateStatus
 from graphql_api.schema.progress import ResourceProgress
-from graphql_api.service.events import Batch
+from graphql_api.service.batches import Batch
 
 AfterSeq = Annotated[
     int,

@@ -1,4 +1,7 @@
-"""What clients can watch."""
+"""What clients can watch.
+
+Those who are to be shown the same are given the same object, so that whoever answers them can tell.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,10 @@ from graphql_api.service.watch import UpdateChanged
 @strawberry.type(description="The stack update has changed, or is given for the first time.")
 class StackUpdateChange:
     stack_update: StackUpdate = strawberry.field(description="As it is now.")
+
+    @classmethod
+    def of(cls, update: records.StackUpdate) -> StackUpdateChange:
+        return cls(stack_update=StackUpdate.of(update))
 
 
 StackUpdateChangedPayload = Annotated[
@@ -104,7 +111,7 @@ class Subscription:
         try:
             async with aclosing(info.context.services.watch.stack_update(update_id)) as changes:
                 async for update in changes:
-                    yield StackUpdateChange(stack_update=StackUpdate.of(update))
+                    yield update.made(StackUpdateChange.of)
         except errors.StackUpdateNotFound as refusal:
             yield StackUpdateNotFound.of(refusal)
 
@@ -123,7 +130,7 @@ class Subscription:
         try:
             async with aclosing(info.context.services.events.watch(update_id, after)) as batches:
                 async for batch in batches:
-                    yield StackUpdateEventBatch.of(batch)
+                    yield batch.made(StackUpdateEventBatch.of)
         except errors.StackUpdateNotFound as refusal:
             yield StackUpdateNotFound.of(refusal)
         except errors.EventsExpired as refusal:
@@ -143,7 +150,7 @@ class Subscription:
         where = StackUpdateFilter.of(filter)
         async with aclosing(info.context.services.watch.stack_updates(where)) as changes:
             async for change in changes:
-                yield _updates_push(change)
+                yield change.made(_updates_push)
 
     @strawberry.subscription(
         description="CloudResourcesReady, then each cloud resource that is created, changed or deleted, as the filter "
@@ -157,7 +164,7 @@ class Subscription:
         where = CloudResourceFilter.of(filter)
         async with aclosing(info.context.services.watch.cloud_resources(where)) as changes:
             async for change in changes:
-                yield _resources_push(change)
+                yield change.made(_resources_push)
 
 
 def _updates_push(change: Ready | UpdateChanged) -> StackUpdatesReady | StackUpdatesChange:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from graphql_api.domain.errors import StoreUnavailable
-from graphql_api.service.feed import REREAD_INTERVAL
+
+#: Announcements may be lost, and stores away: everyone who listens reads again this often.
+REREAD_INTERVAL = timedelta(seconds=1)
 
 T = TypeVar("T")
 

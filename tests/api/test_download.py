@@ -16,7 +16,7 @@ from graphql_api.domain.errors import StoreUnavailable
 from graphql_api.domain.events import DiagnosticReported, EventKind, LogLine, LogOmitted, Severity, Stream
 from graphql_api.domain.ports import Chunk, EventLog, LogPage, Span
 from graphql_api.domain.records import StackUpdateId
-from graphql_api.service.events import BATCH_EVENTS
+from graphql_api.service.batches import BATCH_EVENTS
 from tests.api.parts import CountingHistory, Parts
 from tests.api.test_events import SHOWN, UNKNOWN
 from tests.builders import FAILURE, HAPPENINGS, NOON, a_chunk, a_line, a_stack_update, following, kept, started

@@ -40,7 +40,7 @@ fragment Events on StackUpdateEvent {
   ... on LogLine { stream text truncated }
   ... on ResourceChanged { resource { ...Resource } }
   ... on DiagnosticReported { severity message urn }
-  ... on CancellationChanged { cancellation { requestedAt reason stage nextStageAt lockLeft } }
+  ... on CancellationChanged { cancellation { requestedAt requestedBy reason stage nextStageAt lockLeft } }
   ... on DeadlineApproaching { deadline }
   ... on DeadlineChanged { deadline }
   ... on LogOmissionStarted { limit }
@@ -100,7 +100,7 @@ CREATED = {
     "startedAt": "2026-01-01T12:00:00.123Z",
     "endedAt": None,
 }
-CANCELLED = {"requestedAt": CREATED["startedAt"], "lockLeft": False, "nextStageAt": None}
+CANCELLED = {"requestedAt": CREATED["startedAt"], "requestedBy": None, "lockLeft": False, "nextStageAt": None}
 #: What tests/builders.HAPPENINGS are to clients, without seq and time.
 SHOWN: list[dict[str, Any]] = [
     {"__typename": "StatusChanged", "status": "IN_PROGRESS", "phase": "QUEUED"},
@@ -117,6 +117,7 @@ SHOWN: list[dict[str, Any]] = [
         "__typename": "CancellationChanged",
         "cancellation": {
             **CANCELLED,
+            "requestedBy": "ann@example",
             "reason": "ASKED",
             "stage": "INTERRUPTED",
             "nextStageAt": "2026-01-01T12:00:05.123Z",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 
 import pytest
@@ -30,8 +32,11 @@ from graphql_api.domain.events import (
 from graphql_api.domain.ports import Chunk, EventLog, LogPage, Span, UpdateStore, events_topic
 from graphql_api.domain.progress import ResourceOperation, ResourceProgress, ResourceState
 from graphql_api.domain.records import Phase, StackUpdate, StackUpdateId, Status, new_id, utc_now
-from graphql_api.service.events import BATCH_BYTES, BATCH_EVENTS, SCAN_EVENTS, Batch, EventFilter, Events
-from graphql_api.service.feed import REREAD_INTERVAL
+from graphql_api.service.batches import BATCH_BYTES, BATCH_EVENTS, Batch
+from graphql_api.service.events import SCAN_EVENTS, EventFilter, Events
+from graphql_api.service.patience import REREAD_INTERVAL
+from graphql_api.service.sharing import Shared
+from graphql_api.service.tail import HELD_PAGES
 from tests.builders import FAILURE, NOON, SECOND, URN, a_chunk, a_line, a_stack_update
 from tests.unit import virtual_time
 
@@ -56,9 +61,8 @@ class Stage:
     reads: int = 0
     kinds: list[frozenset[EventKind] | None] = field(default_factory=list)
 
-    @property
-    def events(self) -> Events:
-        return Events(cast("UpdateStore", self), cast("EventLog", self), self.wakeups)
+    def __post_init__(self) -> None:
+        self.events = Events(cast("UpdateStore", self), cast("EventLog", self), self.wakeups)
 
     async def append(self, *what: Happening, announced: bool = True) -> None:
         self.log += [Event(seq, NOON, one) for seq, one in enumerate(what, start=len(self.log) + 1)]
@@ -79,7 +83,9 @@ class Stage:
     async def span(self, _: StackUpdateId) -> Span | None:
         self._check()
         kept = self.log[self.kept_from - 1 :]
-        return Span(kept[0].seq, kept[-1].seq) if kept else None
+        span = Span(kept[0].seq, kept[-1].seq) if kept else None
+        await self.after_read()
+        return span
 
     async def read(
         self, _: StackUpdateId, after: int, limit: int, kinds: frozenset[EventKind] | None = None
@@ -102,7 +108,7 @@ class Stage:
 
     async def all(self, after: int = 0) -> list[Batch]:
         """Every batch to the last."""
-        return [batch async for batch in self.events.watch(self.update.id, after)]
+        return [batch.value async for batch in self.events.watch(self.update.id, after)]
 
 
 @asynccontextmanager
@@ -120,15 +126,20 @@ def seqs(batches: list[Batch]) -> list[int]:
 
 @dataclass
 class Look:
-    """Somebody who watches, noting when which batch came."""
+    """Somebody who watches, noting when which batch came, and rests after each."""
 
     stage: Stage
+    rest: float = 0
+    given: list[Shared[Batch]] = field(default_factory=list)
     came: list[tuple[float, Batch]] = field(default_factory=list)
 
-    async def look(self) -> None:
+    async def look(self, after: int = 0) -> None:
         clock = asyncio.get_running_loop().time
-        async for batch in self.stage.events.watch(self.stage.update.id, 0):
-            self.came.append((round(clock(), 6), batch))
+        async for batch in self.stage.events.watch(self.stage.update.id, after):
+            self.given.append(batch)
+            self.came.append((round(clock(), 6), batch.value))
+            if self.rest:
+                await asyncio.sleep(self.rest)
 
     @property
     def seen(self) -> list[tuple[float, list[int]]]:
@@ -164,9 +175,9 @@ def test_the_first_batch_comes_at_once_even_if_there_is_nothing() -> None:
 
     async def scenario() -> None:
         async with a_stage() as stage, aclosing(stage.events.watch(stage.update.id, 0)) as batches:
-            assert await anext(batches) == Batch([], 0, caught_up=True, finished=False)
+            assert (await anext(batches)).value == Batch((), 0, caught_up=True, finished=False)
             await stage.lines(1)
-            assert seqs([await anext(batches)]) == [1]
+            assert seqs([(await anext(batches)).value]) == [1]
 
     virtual_time.run(scenario)
 
@@ -177,7 +188,7 @@ def test_a_long_history_comes_in_batches() -> None:
     async def scenario() -> None:
         async with a_stage(lines=2 * BATCH_EVENTS + 7) as stage:
             async with aclosing(stage.events.watch(stage.update.id, 0)) as batches:
-                got = [await anext(batches) for _ in range(3)]
+                got = [(await anext(batches)).value for _ in range(3)]
             assert [len(batch.events) for batch in got] == [BATCH_EVENTS, BATCH_EVENTS, 7]
             assert [batch.caught_up for batch in got] == [False, False, True]
             assert seqs(got) == list(range(1, 2 * BATCH_EVENTS + 8))
@@ -202,27 +213,21 @@ def test_long_lines_make_small_batches() -> None:
     virtual_time.run(scenario)
 
 
-def test_between_two_batches_all_other_work_has_its_turn() -> None:
-    """Turning a batch into an answer takes a while: a hundred watchers don't take theirs all at once."""
+def test_a_watcher_with_much_to_read_gives_way_after_each_batch() -> None:
+    """Also where others have read the same just before, and it need not wait for the store."""
 
     async def scenario() -> None:
-        async with a_stage(lines=5 * BATCH_EVENTS) as stage:
+        async with a_stage(lines=3 * BATCH_EVENTS) as stage:
             await stage.end()
-            events, given = stage.events, 0
-            at_once = list[int]()
-
-            async def watch() -> None:
-                nonlocal given
-                async for _ in events.watch(stage.update.id, 0):
-                    given += 1
-
-            async with asyncio.TaskGroup() as tasks:
-                watching = [tasks.create_task(watch()) for _ in range(100)]
-                while not all(task.done() for task in watching):
-                    before = given
+            async with aclosing(stage.events.watch(stage.update.id, 0)) as held:
+                await anext(held)
+                watcher, at_once = Look(stage), list[int]()
+                watching = asyncio.create_task(watcher.look())
+                while not watching.done():
+                    before = len(watcher.given)
                     await asyncio.sleep(0)
-                    at_once.append(given - before)
-            assert (given, max(at_once)) == (100 * 6, 1)
+                    at_once.append(len(watcher.given) - before)
+            assert (len(watcher.given), max(at_once)) == (4, 1)
 
     virtual_time.run(scenario)
 
@@ -242,18 +247,22 @@ def test_watching_begins_after_any_seq() -> None:
     virtual_time.run(scenario)
 
 
-def test_an_event_between_the_read_and_the_wait_is_not_missed() -> None:
-    """The watcher listens before it reads: what is announced in between wakes it at once."""
+@pytest.mark.parametrize("before", range(3))
+def test_an_event_between_a_read_and_the_wait_is_not_missed(before: int) -> None:
+    """Who reads listens first: what is announced after any of the first reads wakes the watcher at once."""
 
     async def scenario() -> None:
-        async with a_stage() as stage:
+        async with a_stage(lines=1) as stage:
+            reads = iter(range(before))
 
             async def ends_meanwhile() -> None:
-                stage.after_read = nothing
-                await stage.end()
+                if next(reads, None) is None:
+                    stage.after_read = nothing
+                    await stage.end()
 
             stage.after_read = ends_meanwhile
             assert await virtual_time.elapsed(stage.all()) == 0
+            assert stage.after_read is nothing
 
     virtual_time.run(scenario)
 
@@ -287,7 +296,7 @@ def test_one_read_after_each_announcement_takes_all_there_is() -> None:
                 await stage.lines(1)
                 await asyncio.sleep(REREAD)
             assert stage.reads == before
-            assert len((await anext(batches)).events) == 300
+            assert len((await anext(batches)).value.events) == 300
             assert stage.reads == before + 1
 
     virtual_time.run(scenario)
@@ -317,7 +326,7 @@ def test_a_watcher_waits_for_a_store_that_is_away() -> None:
     virtual_time.run(scenario)
 
 
-def test_an_outage_is_logged_once_for_each_watcher(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_is_logged_once_for_all_watchers(caplog: pytest.LogCaptureFixture) -> None:
     """A hundred watchers don't fill the service's log while the store is away for an hour."""
 
     async def scenario() -> None:
@@ -331,7 +340,7 @@ def test_an_outage_is_logged_once_for_each_watcher(caplog: pytest.LogCaptureFixt
 
     virtual_time.run(scenario)
 
-    assert sum("waits for the store" in record.getMessage() for record in caplog.records) == 100
+    assert sum("waits for the store" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_watcher_who_leaves_is_forgotten() -> None:
@@ -373,17 +382,160 @@ def test_the_end_is_told_once_the_record_has_ended() -> None:
 
     async def scenario() -> None:
         async with a_stage(lines=1) as stage:
-            watcher, late = Look(stage), Look(stage)
+            watcher, late, last = Look(stage), Look(stage), Look(stage)
             looking = asyncio.create_task(watcher.look())
             await asyncio.sleep(0.25)
             await stage.append(END)
-            coming_late = asyncio.create_task(late.look())
+            coming_late = asyncio.gather(late.look(), last.look(after=2))
             await asyncio.sleep(0.25)
-            assert (watcher.seen, late.seen) == ([(0, [1])], [])
+            assert (watcher.seen, late.seen, last.seen) == ([(0, [1])], [], [])
             stage.update = stage.update.failed(utc_now(), FAILURE)
             await stage.wakeups.announce(stage.update.id)
             await asyncio.gather(looking, coming_late)
             assert (watcher.seen, late.seen) == ([(0, [1]), (0.5, [2])], [(0.5, [1, 2])])
+            assert last.seen == [(0.5, [])]
+
+    virtual_time.run(scenario)
+
+
+# --- what watchers share
+
+
+def test_watchers_of_one_log_share_each_read_and_each_batch() -> None:
+    """A hundred cost one read for each append and one a second; all are given the same object."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            watchers = [Look(stage) for _ in range(100)]
+            async with asyncio.TaskGroup() as tasks:
+                for watcher in watchers:
+                    tasks.create_task(watcher.look())
+                await asyncio.sleep(REREAD / 2)
+                assert stage.reads == 0
+                for _ in range(10):
+                    await stage.lines(1)
+                    await asyncio.sleep(0.01)
+                assert stage.reads == 10
+                await asyncio.sleep(100 * REREAD)
+                assert stage.reads == pytest.approx(110, abs=1)
+                await stage.end()
+            assert {tuple(map(id, watcher.given)) for watcher in watchers} == {tuple(map(id, watchers[0].given))}
+            assert seqs([batch for _, batch in watchers[0].came]) == list(range(1, 12))
+
+    virtual_time.run(scenario)
+
+
+def test_those_who_come_at_once_share_what_is_there_already() -> None:
+    """A hundred who begin with a long log read each page of it once, and are given the same batches."""
+
+    async def scenario() -> None:
+        async with a_stage(lines=3 * BATCH_EVENTS) as stage:
+            await stage.end()
+            stage.after_read = partial(asyncio.sleep, 0.01)
+            watchers = [Look(stage) for _ in range(100)]
+            await asyncio.gather(*[watcher.look() for watcher in watchers])
+            assert stage.reads == 2 + 4  # a look at the end for the first and one for the others, and four pages
+            assert {tuple(map(id, watcher.given)) for watcher in watchers} == {tuple(map(id, watchers[0].given))}
+            assert [len(batch.events) for _, batch in watchers[0].came] == [BATCH_EVENTS] * 3 + [1]
+
+    virtual_time.run(scenario)
+
+
+def test_who_has_caught_up_shares_with_those_who_wait() -> None:
+    """Wherever a watcher began: from the end of the log on it is given what the others are given."""
+
+    async def scenario() -> None:
+        async with a_stage(lines=2 * BATCH_EVENTS) as stage:
+            watchers = [Look(stage), Look(stage), Look(stage)]
+            async with asyncio.TaskGroup() as tasks:
+                for watcher, after in zip(watchers, (0, 7, 2 * BATCH_EVENTS), strict=True):
+                    tasks.create_task(watcher.look(after))
+                await asyncio.sleep(REREAD / 2)
+                await stage.lines(3)
+                await asyncio.sleep(REREAD / 2)
+                await stage.end()
+            assert len({tuple(map(id, watcher.given[-2:])) for watcher in watchers}) == 1
+            for watcher, after in zip(watchers, (0, 7, 2 * BATCH_EVENTS), strict=True):
+                assert seqs([batch for _, batch in watcher.came]) == list(range(after + 1, 2 * BATCH_EVENTS + 5))
+
+    virtual_time.run(scenario)
+
+
+def test_a_slow_watcher_holds_up_nobody_and_gets_all() -> None:
+    """The others get each event as it comes; the slow one, when it comes back, all it has missed in one batch."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            fast, slow = Look(stage), Look(stage, rest=9.5)
+            async with asyncio.TaskGroup() as tasks:
+                for watcher in (fast, slow):
+                    tasks.create_task(watcher.look())
+                await asyncio.sleep(0.25)
+                for _ in range(20):
+                    await stage.lines(1)
+                    await asyncio.sleep(1)
+                await stage.end()
+            assert fast.seen == [(0, []), *[(0.25 + n, [n + 1]) for n in range(20)], (20.25, [21])]
+            assert slow.seen == [(0, []), (9.5, list(range(1, 11))), (19, list(range(11, 20))), (28.5, [20, 21])]
+            assert [batch.caught_up for _, batch in slow.came] == [True] * 4
+
+    virtual_time.run(scenario)
+
+
+def test_who_is_behind_is_not_told_that_it_has_caught_up() -> None:
+    """What was the last batch when others got it is not the last any more for who comes later."""
+
+    async def scenario() -> None:
+        async with a_stage(lines=1) as stage:
+            first, second = Look(stage), Look(stage)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(first.look())
+                await asyncio.sleep(REREAD / 2)
+                await stage.lines(BATCH_EVENTS)
+                await asyncio.sleep(REREAD / 2)
+                tasks.create_task(second.look())
+                await asyncio.sleep(REREAD / 2)
+                await stage.end()
+            assert [(len(batch.events), batch.caught_up) for _, batch in second.came] == [
+                (BATCH_EVENTS, False),
+                (1, True),
+                (1, True),
+            ]
+
+    virtual_time.run(scenario)
+
+
+def test_little_of_a_log_is_held_for_its_watchers() -> None:
+    """However much goes by: some pages, and what a slow watcher has in its hands; with the watchers all goes."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            fast, slow = stage.events.watch(stage.update.id, 0), stage.events.watch(stage.update.id, 0)
+            passed = [weakref.ref(await anext(slow))]
+            await anext(fast)
+            for _ in range(100):
+                await stage.lines(1)
+                passed.append(weakref.ref(await anext(fast)))
+            assert sum(batch() is not None for batch in passed) <= HELD_PAGES + 1
+            assert len((await anext(slow)).value.events) == 100
+            await fast.aclose()
+            await slow.aclose()
+            await asyncio.sleep(0)
+            assert sum(batch() is not None for batch in passed) == 0
+
+    virtual_time.run(scenario)
+
+
+def test_what_breaks_the_shared_reader_is_told_to_all_watchers() -> None:
+    """Nobody is left waiting for what is read no longer."""
+
+    async def scenario() -> None:
+        async with a_stage(lines=1) as stage:
+            watchers = [asyncio.create_task(Look(stage).look()) for _ in range(10)]
+            await asyncio.sleep(REREAD / 2)
+            stage.update, stage.kept_from = a_stack_update(), 9
+            await asyncio.wait(watchers)
+            assert [type(watcher.exception()) for watcher in watchers] == [EventsExpired] * 10
 
     virtual_time.run(scenario)
 
@@ -514,14 +666,14 @@ class Reader:
         while True:
             async with aclosing(self.stage.events.watch(self.stage.update.id, self.seq)) as batches:
                 async for batch in _first_of(batches, self.batches_per_connection):
-                    self.got += [event.seq for event in batch.events]
-                    self.seq = batch.seq
-                    if batch.finished:
+                    self.got += [event.seq for event in batch.value.events]
+                    self.seq = batch.value.seq
+                    if batch.value.finished:
                         return
                     await asyncio.sleep(self.pause)
 
 
-async def _first_of(batches: AsyncIterator[Batch], number: int) -> AsyncIterator[Batch]:
+async def _first_of(batches: AsyncIterator[Shared[Batch]], number: int) -> AsyncIterator[Shared[Batch]]:
     for _ in range(number):
         yield await anext(batches)
 
@@ -580,7 +732,7 @@ def test_many_readers_of_a_real_log_miss_nothing_while_it_is_written() -> None:
 
             async def read(number: int) -> None:
                 async for batch in events.watch(update.id, 0):
-                    got[number] += [event.seq for event in batch.events]
+                    got[number] += [event.seq for event in batch.value.events]
                     await asyncio.sleep(number / 50)
 
             async with asyncio.TaskGroup() as tasks:

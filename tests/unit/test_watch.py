@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import cast
+from typing import TypeVar, cast
 
 import pytest
 
 from graphql_api.adapters import open_backends
 from graphql_api.adapters.in_process import InProcessWakeups
 from graphql_api.domain.errors import StackUpdateNotFound, StoreUnavailable
-from graphql_api.domain.ports import UPDATES_TOPIC, ResourceStore, UpdateHistory, UpdateStore
+from graphql_api.domain.ports import UPDATES_TOPIC, ResourceStore, StackUpdateFilter, UpdateHistory, UpdateStore
 from graphql_api.domain.records import (
     Ending,
     Failure,
     FailureKind,
     StackUpdate,
     StackUpdateId,
+    Status,
     new_id,
     utc_now,
 )
-from graphql_api.service.feed import BATCH, OVERLAP, READ_INTERVAL, REREAD_INTERVAL, Feed, Ready, Version
+from graphql_api.service.feed import BATCH, HELD, OVERLAP, READ_INTERVAL, Feed, Ready, Version
+from graphql_api.service.patience import REREAD_INTERVAL
 from graphql_api.service.queue import FRESH, Queue
-from graphql_api.service.watch import PUSH_INTERVAL, Watch
+from graphql_api.service.sharing import Shared, Sources
+from graphql_api.service.watch import PUSH_INTERVAL, UpdateChanged, Watch
 from runners.lease import Lease
 from runners.log import Log
 from runners.record import Record
@@ -36,10 +40,16 @@ from tests.unit import virtual_time
 PUSH, REREAD = PUSH_INTERVAL.total_seconds(), REREAD_INTERVAL.total_seconds()
 FAILURE = Failure(FailureKind.INTERNAL, "It failed.")
 SECOND = timedelta(seconds=1)
+T = TypeVar("T")
 
 
 async def nothing() -> None:
     """What happens after a read of a store that nobody else writes to."""
+
+
+async def take(stream: AsyncIterator[T], to: list[T]) -> None:
+    async for one in stream:
+        to.append(one)  # noqa: PERF401 (each as it comes)
 
 
 @dataclass
@@ -56,10 +66,10 @@ class Stage:
     reads: int = 0
     shown: list[tuple[float, int]] = field(default_factory=list)
 
-    def watch(self) -> Watch:
+    def __post_init__(self) -> None:
         updates, resources = cast("UpdateStore", self), cast("ResourceStore", None)  # which only feeds read
         queue = Queue(self.history, max_concurrent=1, at_work=tuple, served=tuple)
-        return Watch(updates, self.history, resources, self.wakeups, queue)
+        self.watch = Watch(updates, self.history, resources, self.wakeups, queue)
 
     async def change(self, changed: StackUpdate, *, announced: bool = True) -> None:
         await self.updates.save(changed)
@@ -71,12 +81,13 @@ class Stage:
         for topic in (changed.id, UPDATES_TOPIC):
             await self.wakeups.announce(topic)
 
-    async def look(self) -> None:
+    async def look(self, shown: list[tuple[float, int]] | None = None) -> None:
         """Watch to the end, noting when which revision was shown."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        async for update in self.watch().stack_update(self.update.id):
-            self.shown.append((round(clock() - began, 6), update.revision))
+        shown = self.shown if shown is None else shown
+        async for update in self.watch.stack_update(self.update.id):
+            shown.append((round(clock() - began, 6), update.value.revision))
 
     async def get(self, id_: StackUpdateId) -> StackUpdate | None:
         self.reads += 1
@@ -188,6 +199,8 @@ def test_an_older_revision_is_never_shown_after_a_newer_one() -> None:
             await asyncio.sleep(2 * PUSH)
             stage.lags_behind_at = stale
             await asyncio.sleep(3 * REREAD)
+            async with aclosing(stage.watch.stack_update(stale.id)) as joining:
+                assert (await anext(joining)).value.revision == 2
             stage.lags_behind_at = None
             await stage.change(stage.update.failed(utc_now(), FAILURE))
             await looking
@@ -289,7 +302,7 @@ def test_an_unknown_update_is_refused() -> None:
         async with a_stage() as stage:
             unknown = StackUpdateId(new_id(utc_now()))
             with pytest.raises(StackUpdateNotFound, match=unknown):
-                await anext(stage.watch().stack_update(unknown))
+                await anext(stage.watch.stack_update(unknown))
 
     virtual_time.run(scenario)
 
@@ -299,8 +312,8 @@ def test_a_watcher_who_leaves_is_forgotten() -> None:
 
     async def scenario() -> None:
         async with a_stage() as stage:
-            stream = stage.watch().stack_update(stage.update.id)
-            assert (await anext(stream)).revision == 1
+            stream = stage.watch.stack_update(stage.update.id)
+            assert (await anext(stream)).value.revision == 1
             assert stage.wakeups.topics == {stage.update.id, UPDATES_TOPIC}
             await stream.aclose()
             assert stage.wakeups.topics == frozenset()
@@ -318,19 +331,98 @@ def test_a_watcher_who_leaves_is_forgotten() -> None:
 
 
 def test_many_watchers_see_the_same_and_one_who_leaves_disturbs_nobody() -> None:
-    """Each watcher has a stream of its own."""
+    """They share what is read, and nothing else."""
 
     async def scenario() -> None:
         async with a_stage() as stage:
-            others = [Stage(stage.updates, stage.history, stage.wakeups, stage.update) for _ in range(10)]
-            looking = [asyncio.create_task(other.look()) for other in others]
+            shown: list[list[tuple[float, int]]] = [[] for _ in range(10)]
+            looking = [asyncio.create_task(stage.look(each)) for each in shown]
             await asyncio.sleep(PUSH)
             looking[0].cancel()
             await asyncio.sleep(PUSH)
             await stage.change(stage.update.failed(utc_now(), FAILURE))
             await asyncio.gather(*looking, return_exceptions=True)
-            assert others[0].shown == [(0, 1)]
-            assert all(other.shown == [(0, 1), (2 * PUSH, 2)] for other in others[1:])
+            assert shown == [[(0, 1)]] + 9 * [[(0, 1), (2 * PUSH, 2)]]
+
+    virtual_time.run(scenario)
+
+
+def test_watchers_of_one_update_share_each_read_and_each_push() -> None:
+    """A hundred cost one read a second and one for each change; all are pushed the same object."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            await stage.change(stage.update.started(utc_now()))
+            pushed: list[list[Shared[StackUpdate]]] = [[] for _ in range(100)]
+            async with asyncio.TaskGroup() as tasks:
+                for shown in pushed:
+                    tasks.create_task(take(stage.watch.stack_update(stage.update.id), shown))
+                await asyncio.sleep(0)
+                await asyncio.sleep(100 * REREAD + PUSH)
+                assert stage.reads == pytest.approx(102, abs=2)
+                await stage.change(stage.update.running(utc_now()))
+                await asyncio.sleep(PUSH)
+                await stage.change(stage.update.failed(utc_now(), FAILURE))
+            assert stage.reads == pytest.approx(104, abs=2)
+            assert len({tuple(map(id, shown[1:])) for shown in pushed}) == 1
+            assert [update.value.revision for update in pushed[0]] == [2, 3, 4]
+
+    virtual_time.run(scenario)
+
+
+def test_who_joins_is_shown_the_update_as_it_is_then() -> None:
+    """Though others watch it already, and nobody has announced the change, or it is held back from them as yet."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            looking = asyncio.create_task(stage.look())
+            await asyncio.sleep(2.5 * REREAD)
+            await stage.change(stage.update.started(utc_now()), announced=False)
+            stream = stage.watch.stack_update(stage.update.id)
+            assert await virtual_time.elapsed(anext(stream)) == 0
+            await stage.change(stage.update.running(utc_now()))
+            late = stage.watch.stack_update(stage.update.id)
+            assert (await anext(late)).value.revision == 3
+            assert (await anext(stream)).value.revision == 3
+            await asyncio.sleep(0)
+            assert stage.shown == [(0, 1), (2.5 * REREAD, 2), (2.5 * REREAD + PUSH, 3)]
+            for each in (stream, late):
+                await each.aclose()
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            await looking
+
+    virtual_time.run(scenario)
+
+
+def test_who_joins_later_is_shown_what_else_has_changed() -> None:
+    """The object is another one than others were given long ago: what is answered of it may be out of date."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            first, second = (stage.watch.stack_update(stage.update.id) for _ in range(2))
+            shown = await anext(first)
+            await asyncio.sleep(REREAD)
+            assert await anext(second) is not shown
+            for each in (first, second):
+                await each.aclose()
+
+    virtual_time.run(scenario)
+
+
+def test_what_breaks_the_shared_reader_is_told_to_all_watchers() -> None:
+    """An update that is forgotten while it is watched, for example: nobody is left waiting."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            watchers = [asyncio.create_task(stage.look([])) for _ in range(10)]
+            await asyncio.sleep(REREAD / 2)
+
+            async def forgotten() -> None:
+                raise StackUpdateNotFound(stage.update.id)
+
+            stage.after_read = forgotten
+            await asyncio.wait(watchers)
+            assert [type(watcher.exception()) for watcher in watchers] == [StackUpdateNotFound] * 10
 
     virtual_time.run(scenario)
 
@@ -340,12 +432,12 @@ def test_a_slow_watcher_gets_the_newest_only() -> None:
 
     async def scenario() -> None:
         async with a_stage() as stage:
-            stream = stage.watch().stack_update(stage.update.id)
-            assert (await anext(stream)).revision == 1
+            stream = stage.watch.stack_update(stage.update.id)
+            assert (await anext(stream)).value.revision == 1
             await stage.change(stage.update.started(utc_now()))
             await stage.change(stage.update.running(utc_now()))
             await stage.change(stage.update.failed(utc_now(), FAILURE))
-            assert [update.revision async for update in stream] == [4]
+            assert [update.value.revision async for update in stream] == [4]
 
     virtual_time.run(scenario)
 
@@ -422,13 +514,25 @@ class Store:
         if announced:
             await self.wakeups.announce(TOPIC)
 
-    def feed(self) -> Feed[tuple[datetime, str]]:
-        return Feed(self.wakeups, TOPIC, self.changed_since, lambda change: Version(change, change[0]))
+    def __post_init__(self) -> None:
+        self._feeds: Sources[str, Feed[tuple[datetime, str]]] = Sources("feed", self.feed)
+
+    def feed(self, topic: str) -> Feed[tuple[datetime, str]]:
+        return Feed(self.wakeups, topic, self.changed_since, lambda it: Version(it, it[0]), lambda: self.now)
+
+    async def follow(self) -> AsyncGenerator[Shared[Ready | tuple[datetime, str]], None]:
+        async with self._feeds.join(TOPIC) as feed, aclosing(feed.follow(lambda _: True)) as changes:
+            async for change in changes:
+                yield change
 
     async def listen(self) -> None:
-        async with aclosing(self.feed().follow()) as changes:
+        async with aclosing(self.follow()) as changes:
             async for change in changes:
-                self.heard.append("ready" if isinstance(change, Ready) else change[1])
+                self.heard.append(name(change))
+
+
+def name(change: Shared[Ready | tuple[datetime, str]]) -> str:
+    return "ready" if isinstance(change.value, Ready) else change.value[1]
 
 
 @asynccontextmanager
@@ -597,15 +701,138 @@ def test_nothing_is_read_for_a_listener_who_takes_long() -> None:
 
     async def scenario() -> None:
         store = Store()
-        async with aclosing(store.feed().follow()) as changes:
-            assert isinstance(await anext(changes), Ready)
+        async with aclosing(store.follow()) as changes:
+            assert name(await anext(changes)) == "ready"
             before = store.reads
             for number in range(100):
                 await store.change(str(number))
                 await asyncio.sleep(REREAD)
             assert store.reads == before
             store.changes = store.changes[-1:]
-            assert await anext(changes) == store.changes[0]
+            assert name(await anext(changes)) == "99"
         assert store.wakeups.topics == frozenset()
+
+    virtual_time.run(scenario)
+
+
+def test_listeners_share_each_read_and_each_change() -> None:
+    """A hundred cost what one costs; all are given the same objects, and each begins with Ready."""
+
+    async def scenario() -> None:
+        async with a_store("old") as store:
+            heard: list[list[Shared[Ready | tuple[datetime, str]]]] = [[] for _ in range(100)]
+            listening = [asyncio.create_task(take(store.follow(), each)) for each in heard]
+            await asyncio.sleep(REREAD)
+            before = store.reads
+            await asyncio.sleep(100 * REREAD)
+            assert store.reads - before == pytest.approx(100, abs=2)
+            await store.change("a", "b")
+            await asyncio.sleep(REREAD)
+            assert {tuple(map(name, each)) for each in heard} == {("ready", "a", "b")}
+            assert len({tuple(map(id, each[1:])) for each in heard}) == 1
+            for task in listening:
+                task.cancel()
+            await asyncio.wait(listening)
+
+    virtual_time.run(scenario)
+
+
+def test_a_listener_who_joins_others_gets_what_changes_after_its_ready() -> None:
+    """Not what was there before, though the others have not seen it yet; and all after it, announced or not."""
+
+    async def scenario() -> None:
+        async with a_store() as store:
+            await store.change("before", announced=False)
+            async with aclosing(store.follow()) as changes:
+                assert name(await anext(changes)) == "ready"
+                await store.change("after", announced=False)
+                assert name(await anext(changes)) == "after"
+            await asyncio.sleep(0)
+            assert store.heard == ["ready", "before", "after"]
+
+    virtual_time.run(scenario)
+
+
+def test_a_listener_who_is_far_behind_the_others_misses_nothing() -> None:
+    """More has gone by than is held: it reads on its own from where it was, then joins them again."""
+
+    async def scenario() -> None:
+        async with a_store() as store, aclosing(store.follow()) as changes:
+            assert name(await anext(changes)) == "ready"
+            numbers = [f"{number:04}" for number in range(8 * HELD)]
+
+            async def pass_on(first: int, end: int) -> None:
+                for number in numbers[first:end]:
+                    store.now += SECOND / 10
+                    await store.change(number)
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(REREAD)
+
+            async def taken(number: int) -> list[str]:
+                return [name(await anext(changes)) for _ in range(number)]
+
+            first, second, last_seen = HELD, 4 * HELD, 8 * HELD
+            again = 10 * OVERLAP // SECOND + 1  # of what was made shortly before its place, some comes again
+            await pass_on(0, first)
+            assert await taken(first) == numbers[:first]
+            for place, end in ((first, second), (second, last_seen)):
+                await pass_on(place, end)
+                assert await taken(end - place + again) == numbers[place - again : end]
+            assert store.heard == ["ready", *numbers]
+            async with aclosing(store.follow()) as others:
+                assert name(await anext(others)) == "ready"
+                await store.change("last", at=store.now + SECOND)
+                last = await anext(changes)
+                assert (name(last), await anext(others)) == ("last", last)
+
+    virtual_time.run(scenario)
+
+
+def test_what_is_held_for_listeners_is_bounded() -> None:
+    """However far one is behind: HELD changes, and with the listeners all goes."""
+
+    async def scenario() -> None:
+        store = Store()
+        fast, slow = store.follow(), store.follow()
+        await anext(slow)
+        await anext(fast)
+        passed = []
+        for number in range(2 * HELD):
+            store.changes.clear()
+            await store.change(str(number))
+            passed.append(weakref.ref(await anext(fast)))
+        assert sum(change() is not None for change in passed) == HELD
+        await fast.aclose()
+        await slow.aclose()
+        await asyncio.sleep(0)
+        assert sum(change() is not None for change in passed) == 0
+
+    virtual_time.run(scenario)
+
+
+def test_watchers_share_what_their_filters_show_alike() -> None:
+    """Those whose filters take a change are given one object, those whose filters it has left another."""
+
+    async def scenario() -> None:
+        async with a_stage() as stage:
+            filters = [None, frozenset({Status.FAILED}), None, frozenset({Status.IN_PROGRESS}), frozenset[Status]()]
+            heard: list[list[Shared[Ready | UpdateChanged]]] = [[] for _ in filters]
+            listening = [
+                asyncio.create_task(take(stage.watch.stack_updates(StackUpdateFilter(statuses=statuses)), to))
+                for statuses, to in zip(filters, heard, strict=True)
+            ]
+            await asyncio.sleep(REREAD)
+            await stage.change(stage.update.failed(utc_now(), FAILURE))
+            await asyncio.sleep(REREAD)
+            assert {type(each[0].value) for each in heard} == {Ready}
+            taken, same, too, left = (each[1] for each in heard[:4])
+            assert taken is same
+            assert taken is too
+            assert taken.value == UpdateChanged(stage.update, matches=True)
+            assert left.value == UpdateChanged(stage.update, matches=False)
+            assert len(heard[4]) == 1
+            for task in listening:
+                task.cancel()
+            await asyncio.wait(listening)
 
     virtual_time.run(scenario)
