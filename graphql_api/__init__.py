@@ -7,6 +7,8 @@
 ``adapters``   the ports over SQLite, MongoDB and in one process
 ``app``        puts it all together with ``runners``, which runs Pulumi
 ``settings``   what can be set, from the environment
+``tokens``     the file of named tokens
+``web``        the page of GraphiQL: its sources and how they are built
 ``server``     the application on uvicorn
 ``cli``        the command ``stackcast``, a client of the public API
 """

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, WebSocketRoute
 
 from graphql_api.adapters import Backends, open_backends
@@ -30,11 +29,16 @@ from graphql_api.service.turns import Turns
 from graphql_api.service.updates import Updates
 from graphql_api.service.watch import Watch
 from graphql_api.settings import LOOPBACK, WILDCARDS, Settings
+from graphql_api.tokens import read_tokens
 from graphql_api.transport.access import Access
+from graphql_api.transport.api import Api
 from graphql_api.transport.download import Download
 from graphql_api.transport.endpoint import Endpoint
-from graphql_api.transport.guard import Guard
+from graphql_api.transport.graphiql import GraphiQL
+from graphql_api.transport.guard import PREFLIGHTED_HEADERS, Guard
 from graphql_api.transport.health import Readiness, healthz
+from graphql_api.transport.refusals import EXCEPTION_HANDLERS, Cors
+from graphql_api.transport.websocket import WebSocketEndpoint
 from runners import toolchain
 from runners.changes import FileChanges
 from runners.datadir import DataDirectory, open_data_directory
@@ -61,6 +65,7 @@ async def open_app(settings: Settings) -> AsyncIterator[Starlette]:
     Leaving hands deployments over to the next start, or drains them within the grace, as the settings say. Raises
     StartRefused, StoreRefused or StoreUnavailable.
     """
+    access = _access(settings)
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(open_data_directory(settings.data_path))
         backends = await stack.enter_async_context(open_backends(settings.store_url))
@@ -71,19 +76,21 @@ async def open_app(settings: Settings) -> AsyncIterator[Starlette]:
         work = await stack.enter_async_context(_working(worker, settings))
         if tidying := _tidying(settings, directory, backends, service):
             await stack.enter_async_context(beside(tidying.keep_tidy()))
-        access = Access({settings.token.get_secret_value(): None} if settings.token else {})
         services = _services(settings, backends, deployer, worker)
-        endpoint, download = Endpoint(access, services), Download(services.events)
+        api, download, graphiql = Api.of(services, access), Download(services.events), GraphiQL()
         yield Starlette(
             routes=[
-                Route("/graphql", endpoint),
-                WebSocketRoute("/graphql", endpoint),
+                Route("/graphql", Endpoint(api)),
+                WebSocketRoute("/graphql", WebSocketEndpoint(api)),
+                Route("/graphiql", graphiql.page),
+                Route("/graphiql/{name}", graphiql.asset),
                 Route("/stack-updates/{id}/log.txt", download.text),
                 Route("/stack-updates/{id}/log.ndjson", download.ndjson),
                 Route("/healthz", healthz),
                 Route("/readyz", Readiness(backends.ping, work.done, deployer.find_cli).answer),
             ],
             middleware=_middleware(settings, access),
+            exception_handlers=EXCEPTION_HANDLERS,
         )
 
 
@@ -113,14 +120,29 @@ async def diagnose(settings: Settings) -> AsyncGenerator[Check, None]:
     yield await probe(settings.store_url)
 
 
+def _access(settings: Settings) -> Access:
+    tokens: dict[str, str | None] = dict(read_tokens(settings.tokens_file)) if settings.tokens_file else {}
+    if settings.token:
+        token = settings.token.get_secret_value()
+        if token in tokens:
+            raise StartRefused(
+                f"STACKCAST_TOKENS_FILE can't be used: the token of {tokens[token]} is that of STACKCAST_TOKEN, which "
+                "has no name. Give each one of its own, or unset STACKCAST_TOKEN."
+            )
+        tokens[token] = None
+    return Access(tokens)
+
+
 def _middleware(settings: Settings, access: Access) -> list[Middleware]:
     hosts = LOOPBACK | ({settings.host} - WILDCARDS.keys()) | set(settings.allowed_hosts)
     guard = Middleware(Guard, access=access, hosts=hosts, origins=settings.allowed_origins)
     if not settings.allowed_origins:
         return [guard]
-    headers = ["authorization", "content-type"]
     cors = Middleware(
-        CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["GET", "POST"], allow_headers=headers
+        Cors,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type", *PREFLIGHTED_HEADERS],
     )
     return [cors, guard]
 

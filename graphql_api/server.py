@@ -15,8 +15,9 @@ import uvicorn
 from graphql_api.app import open_app
 from graphql_api.domain.errors import StartRefused
 from graphql_api.settings import WILDCARDS, Settings
-from graphql_api.transport.connections import LIMITS, Connection, Limits, accepting_quietly
+from graphql_api.transport.connections import Connection, Limits
 from graphql_api.transport.guard import BODY_LIMIT
+from graphql_api.transport.sockets import Socket
 
 #: How long open requests and sockets may take to end once the server is to stop, in seconds.
 CLOSE_PATIENCE = 5
@@ -31,12 +32,13 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[str]:
+async def serving(settings: Settings, limits: Limits | None = None) -> AsyncIterator[str]:
     """The server's address on this machine, HOST:PORT, while it serves.
 
     Raises StartRefused when it can't, also in the midst of the caller's work when the server ends by itself.
     """
-    with _bound(settings, limits) as listener, accepting_quietly():
+    limits = limits or Limits()
+    with _bound(settings, limits) as listener:
         async with open_app(settings) as app:
             config = uvicorn.Config(
                 app,
@@ -44,7 +46,12 @@ async def serving(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                ws=Socket,
                 ws_max_size=BODY_LIMIT,
+                # One encoding is shared by all who watch the same; deflated, each socket would have its own, and a
+                # window in memory.
+                ws_per_message_deflate=False,
+                ws_ping_interval=None,  # the endpoint pings, and gives up with a code that clients retry
                 timeout_graceful_shutdown=CLOSE_PATIENCE,
                 backlog=limits.backlog,
                 http=partial(Connection, limits),  # type: ignore[arg-type]  # it is only called
@@ -91,6 +98,9 @@ def _bound(settings: Settings, limits: Limits) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=limits.backlog)
+        # Its connections inherit it. asyncio sees to it only where it knows that a socket is TCP's, and so not here:
+        # without it a message right after another waits for the client's system to acknowledge that, for 40 ms.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if sys.platform == "linux":
             # Its connections inherit it: one whose client takes nothing any more ends, and frees what waits for it.
             patience = round(limits.send_patience.total_seconds() * 1000)

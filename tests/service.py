@@ -155,7 +155,10 @@ class Service:
         async with self.websocket() as socket:
             payload = {"query": query, "variables": variables}
             await socket.send(json.dumps({"type": "subscribe", "id": "1", "payload": payload}))
-            while (message := await receive(socket))["type"] == "next":
+            while (message := await receive(socket))["type"] in ("next", "ping"):
+                if message["type"] == "ping":
+                    await socket.send(json.dumps({"type": "pong"}))
+                    continue
                 assert "errors" not in message["payload"], message
                 yield message["payload"]["data"][field]
             assert message == {"type": "complete", "id": "1"}

@@ -119,6 +119,7 @@ MAY_KNOW = {
     "graphql_api/transport/": [f"graphql_api.{part}" for part in ("domain", "service", "schema", "transport")],
     "graphql_api/adapters/": ["graphql_api.domain", "graphql_api.adapters"],
     "graphql_api/settings.py": ["graphql_api.domain"],
+    "graphql_api/tokens.py": ["graphql_api.domain", "graphql_api.settings"],
     "graphql_api/cli/client.py": ["graphql_api.domain"],
     "graphql_api/cli/commands.py": ["graphql_api.cli", "graphql_api.domain"],
     "graphql_api/cli/demo.py": ["graphql_api.cli", "graphql_api.domain"],
@@ -193,6 +194,22 @@ def only_settings_reads_the_environment(source: Source) -> Iterator[str]:
 
 #: The boundaries at which anything may have gone wrong, and what they do about it. One that raises again needs none.
 BOUNDARIES = {
+    (
+        "graphql_api/schema/plain.py",
+        "execute_field",
+    ): "leaves the value to graphql-core, which finds and tells the same",
+    (
+        "graphql_api/schema/plain.py",
+        "complete_value",
+    ): "leaves the value to graphql-core, which finds and tells the same",
+    (
+        "graphql_api/transport/fanout.py",
+        "_frames",
+    ): "logs it; the subscriber is told, masked, why its subscription ends",
+    (
+        "graphql_api/transport/websocket.py",
+        "_carry_out",
+    ): "logs it; the client is told, masked: its other operations go on",
     ("runners/worker.py", "_carry_out"): "logs it and records that the deployment failed",
     ("runners/worker.py", "_persist"): "logs it and tries again: one update's trouble is not the others'",
     ("runners/worker.py", "_next_queued"): "logs it; the queue is read again after a pause",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphql_api.cli.running import ending, finish
+from graphql_api.cli.running import ending, finish, finish_serving
 from graphql_api.cli.target import Target
 from graphql_api.cli.terminal import clean, json_line, note
 from graphql_api.domain.errors import StartRefused
@@ -230,7 +230,7 @@ def _run(command: Callable[[Settings], Coroutine[Any, Any, int]]) -> None:
     for chatty in ("gql", "websockets", "pymongo", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     with ending():
-        finish(command(Settings.from_environment()), terminated=0)
+        finish_serving(command(Settings.from_environment()))
 
 
 def _ask(server: str | None, as_json: bool, command: Callable[[Commands], Coroutine[Any, Any, int]]) -> None:

@@ -1,31 +1,28 @@
-"""What resolvers are given: the use cases, nothing else."""
+"""What resolvers are given: the use cases and who asks, nothing else."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
 import strawberry
 
+from graphql_api.domain.callers import ANYBODY, Caller
 from graphql_api.schema.loaders import Loaders
 from graphql_api.service import Services
 
 
 @dataclass
 class Context:
-    """One for each HTTP request and one for each websocket.
-
-    ``authorization`` is the header that the request or the handshake came with, ``connection_params`` what the
-    websocket began with.
-    """
+    """One for each operation; a subscription has one for all its events."""
 
     services: Services
-    authorization: str | None = None
-    connection_params: dict[str, Any] | None = None
-    loaders: Loaders = field(init=False)
+    caller: Caller = ANYBODY
 
-    def __post_init__(self) -> None:
-        self.loaders = Loaders(self.services)
+    @cached_property
+    def loaders(self) -> Loaders:
+        """What gathers the questions of one answer."""
+        return Loaders(self.services)
 
 
 Info = strawberry.Info[Context, None]

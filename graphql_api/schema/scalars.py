@@ -13,11 +13,18 @@ from graphql_api.domain.errors import BadUserInput
 
 _ID = re.compile(r"[0-9a-f]{24}\Z")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)\Z", re.ASCII)
+#: The numbers of a time as they are written: a log's page holds a thousand times, and isoformat takes twice as long.
+_TWO_DIGITS = tuple(f"{number:02}" for number in range(60))
+_THREE_DIGITS = tuple(f"{number:03}" for number in range(1000))
 
 
 def write_time(value: datetime) -> str:
     """The time as every answer has it."""
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+    two = _TWO_DIGITS
+    date = f"{utc.year:04}-{two[utc.month]}-{two[utc.day]}"
+    time = f"{two[utc.hour]}:{two[utc.minute]}:{two[utc.second]}.{_THREE_DIGITS[utc.microsecond // 1000]}"
+    return f"{date}T{time}Z"
 
 
 def _parse_time(value: object) -> datetime:

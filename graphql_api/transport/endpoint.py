@@ -1,116 +1,137 @@
-"""GraphQL over HTTP (POST) and websocket (graphql-transport-ws)."""
+"""GraphQL over HTTP, as its specification asks: POST and GET, and subscriptions as multipart answers."""
 
 from __future__ import annotations
 
-import json
-from datetime import timedelta
-from typing import Any
+from collections.abc import Mapping
 
-from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from graphql import OperationType
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket
-from strawberry.asgi import GraphQL
-from strawberry.exceptions import ConnectionRejectionError, MissingQueryError
-from strawberry.http import GraphQLRequestData
-from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
-from strawberry.types import ExecutionResult
-from strawberry.types.graphql import OperationType
 
-from graphql_api.schema import SCHEMA
-from graphql_api.schema.context import Context
-from graphql_api.service import Services
-from graphql_api.transport.access import Access
+from graphql_api.schema.operations import Answer, Prepared, RequestRefused
+from graphql_api.transport.api import Api
+from graphql_api.transport.encoding import encode
 from graphql_api.transport.guard import error_response
-from graphql_api.transport.websocket import Handler, Socket
+from graphql_api.transport.multipart import MULTIPART, Multipart
+from graphql_api.transport.negotiation import preferred
+from graphql_api.transport.quotas import QuotaExceeded, quota_name
+from graphql_api.transport.request import BadRequest, GraphQLRequest, read_json
 
-#: How long an open socket may wait with its connection_init.
-INIT_PATIENCE = timedelta(seconds=10)
+RESPONSE_JSON = "application/graphql-response+json"
+JSON = "application/json"
+#: What can be answered, the one for clients without a wish first.
+_OFFERED = (JSON, RESPONSE_JSON)
+_UTF_8 = frozenset({"", "utf-8", "utf8"})
 
 
-class Endpoint(GraphQL[Context, None]):
-    """Strawberry's view, with errors of the transport as GraphQL errors and the token checked on websockets."""
+class _Refused(Exception):
+    """The request is answered with a status of its own; ``headers`` go with it."""
 
-    graphql_transport_ws_handler_class = Handler
-    websocket_adapter_class = Socket
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.headers = status, code, message, dict(headers or {})
 
-    def __init__(self, access: Access, services: Services) -> None:
-        super().__init__(
-            SCHEMA,
-            graphql_ide=None,
-            allow_queries_via_get=False,
-            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
-            connection_init_wait_timeout=INIT_PATIENCE,
-            allowed_origins=("*",),  # the guard in front has decided
-        )
-        self._access = access
-        self._services = services
+
+class Endpoint:
+    """The ASGI application that answers HTTP requests for operations."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await super().__call__(scope, receive, send)
-            return
+        headers = Headers(scope=scope)
         try:
-            response = await self.run(Request(scope, receive))
-        except HTTPException as refusal:
-            response = error_response(refusal.status_code, "BAD_REQUEST", refusal.reason)
-        await response(scope, receive, send)
+            await self._answer(scope, headers, receive, send)
+        except _Refused as refused:
+            response = error_response(refused.status, refused.code, refused.message, refused.headers)
+            await response(scope, receive, send)
+        except BadRequest as refused:
+            await error_response(400, "BAD_REQUEST", str(refused))(scope, receive, send)
+        except QuotaExceeded as exceeded:
+            response = error_response(429, "TOO_MANY_OPERATIONS", str(exceeded), {"Retry-After": "1"})
+            await response(scope, receive, send)
 
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
-        return Context(self._services, request.headers.get("authorization"))
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
+        caller = self._api.access.identify(headers.get("authorization"))
+        if caller is None:  # the guard lets no such request through
+            raise _Refused(401, "UNAUTHENTICATED", "This server wants a token.", {"WWW-Authenticate": "Bearer"})
+        accept = headers.get("accept", "")
+        media_type = preferred(accept, _OFFERED)
+        if media_type is None and preferred(accept, (MULTIPART,)) is None:
+            raise _Refused(406, "NOT_ACCEPTABLE", f"Accept {RESPONSE_JSON}, {JSON} or, to subscribe, {MULTIPART}.")
+        request = await _read(scope, headers, receive)
+        with self._api.quotas.operation(quota_name(caller, scope.get("client"))):
+            try:
+                prepared = self._api.prepare(request)
+                _check_way(prepared, scope["method"])
+                if prepared.type is OperationType.SUBSCRIPTION:
+                    _check_multipart(accept)
+                    frames = await self._api.fanout.follow(prepared, request.variables, caller)
+                    await Multipart(frames)(scope, receive, send)
+                    return
+                answer = await self._api.operations.execute(prepared, request.variables, caller)
+            except BadRequest:
+                raise
+            except RequestRefused as refused:
+                answer = refused.answer
+        await _send(send, _status(answer, media_type), media_type or JSON, answer)
 
-    async def on_ws_connect(self, context: Context) -> None:
-        """Let a socket in by the header of its handshake or by ``authorization`` in its connection_init."""
-        params = context.connection_params or {}
-        named = {name.lower(): value for name, value in params.items() if isinstance(value, str)}
-        if self._access.identify(named.get("authorization", context.authorization)) is None:
-            raise ConnectionRejectionError({"code": "UNAUTHENTICATED"})
 
-    async def execute_operation(
-        self,
-        request: Request,
-        request_adapter: AsyncHTTPRequestAdapter,
-        request_data: GraphQLRequestData | list[GraphQLRequestData],
-        context: Context,
-        root_value: None,
-        sub_response: Response,
-    ) -> ExecutionResult:
-        """Answer once: a subscription answers many times, so it is for a websocket, whatever the client accepts."""
-        if isinstance(request_data, list) or request_adapter.method != "POST":
-            raise HTTPException(400, "Send one operation in a POST request.")
-        try:
-            return await self.schema.execute(
-                request_data.query,
-                variable_values=request_data.variables,
-                context_value=context,
-                operation_name=request_data.operation_name,
-                allowed_operation_types=(OperationType.QUERY, OperationType.MUTATION),
-            )
-        except CannotGetOperationTypeError as error:
-            raise HTTPException(400, error.as_http_error_reason()) from error
-        except InvalidOperationTypeError as error:
-            raise HTTPException(
-                400, "Subscriptions are not answered over HTTP. Subscribe over a websocket (graphql-transport-ws)."
-            ) from error
-        except MissingQueryError as error:
-            raise HTTPException(400, "The request has no 'query'. Put the GraphQL document there.") from error
+async def _read(scope: Scope, headers: Headers, receive: Receive) -> GraphQLRequest:
+    if scope["method"] == "POST":
+        _check_content_type(headers.get("content-type", ""))
+        return GraphQLRequest.read(read_json(await Request(scope, receive).body(), "The request's body"))
+    if scope["method"] == "GET":
+        return _read_parameters(QueryParams(scope["query_string"]))
+    raise _Refused(405, "METHOD_NOT_ALLOWED", "Send operations by POST, or queries by GET.", {"Allow": "GET, POST"})
 
-    def decode_json(self, data: str | bytes) -> object:
-        """What a websocket carries. Raises JSONDecodeError, which closes it, for all that can't be read."""
-        try:
-            return json.loads(data)
-        except json.JSONDecodeError:
-            raise
-        except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
-            raise json.JSONDecodeError(str(error), "", 0) from error
 
-    def parse_json(self, data: str | bytes) -> Any:
-        try:
-            value = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise HTTPException(400, "The request's body must be JSON, in UTF-8.") from error
-        if not isinstance(value, dict):
-            raise HTTPException(400, "The request's body must be a JSON object with the member 'query'.")
-        return value
+def _check_content_type(content_type: str) -> None:
+    type_, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    charset = next((part[8:].strip('"') for part in parameters if part.startswith("charset=")), "")
+    if type_ != JSON or charset not in _UTF_8:
+        raise _Refused(415, "UNSUPPORTED_MEDIA_TYPE", f"Send the request as Content-Type: {JSON}, in UTF-8.")
+
+
+def _read_parameters(parameters: QueryParams) -> GraphQLRequest:
+    value: dict[str, object] = {name: parameters[name] for name in ("query", "operationName") if parameters.get(name)}
+    for name in ("variables", "extensions"):
+        if parameters.get(name):
+            value[name] = read_json(parameters[name], f"The parameter {name!r}")
+    if "query" not in value and "extensions" not in value:
+        raise BadRequest(
+            "Put the GraphQL document into the parameter 'query'; or POST it. For people there is /graphiql."
+        )
+    return GraphQLRequest.read(value)
+
+
+def _check_way(prepared: Prepared, method: str) -> None:
+    if method == "GET" and prepared.type is not OperationType.QUERY:
+        message = f"A {prepared.type.value} is not sent by GET, which must change nothing. Send it by POST."
+        raise _Refused(405, "METHOD_NOT_ALLOWED", message, {"Allow": "POST"})
+
+
+def _check_multipart(accept: str) -> None:
+    if not accept or "multipart/" not in accept or preferred(accept, (MULTIPART,)) is None:
+        raise BadRequest(
+            f"Subscribe over a websocket (graphql-transport-ws), or over HTTP with the header Accept: {MULTIPART}."
+        )
+
+
+def _status(answer: Answer, media_type: str | None) -> int:
+    """What is no answer to a right request is 400; clients of the older media type are used to 200 for all of them."""
+    return 200 if "data" in answer or media_type == JSON else 400
+
+
+async def _send(send: Send, status: int, media_type: str, answer: Answer) -> None:
+    body = encode(answer)
+    headers = [
+        (b"content-type", f"{media_type}; charset=utf-8".encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"vary", b"Accept"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from starlette.routing import Route, WebSocketRoute
 
 from graphql_api.adapters import Backends, open_backends
 from graphql_api.adapters.in_process import InProcessWakeups
+from graphql_api.domain.callers import ANYBODY
 from graphql_api.domain.events import StatusChanged
 from graphql_api.domain.ports import EVERY_UPDATE, Chunk, Slice, StackUpdateFilter, UpdateHistory, events_topic
 from graphql_api.domain.records import CloudResourceId, Phase, StackUpdate
-from graphql_api.schema import SCHEMA
-from graphql_api.schema.context import Context
+from graphql_api.schema.operations import EXECUTION_PATIENCE, Answer, Operations, RequestRefused, prepare
 from graphql_api.service import Services
 from graphql_api.service.control import Control
 from graphql_api.service.events import Events
@@ -33,10 +34,18 @@ from graphql_api.service.resources import Resources
 from graphql_api.service.turns import Turns
 from graphql_api.service.updates import QUEUE_LIMIT, Updates
 from graphql_api.service.watch import Watch
+from graphql_api.transport import connections
 from graphql_api.transport.access import Access
+from graphql_api.transport.api import Api
+from graphql_api.transport.connections import Connection
 from graphql_api.transport.download import Download
 from graphql_api.transport.endpoint import Endpoint
+from graphql_api.transport.fanout import FanOut
 from graphql_api.transport.guard import Guard
+from graphql_api.transport.quotas import Limits, Quotas
+from graphql_api.transport.refusals import EXCEPTION_HANDLERS
+from graphql_api.transport.sockets import Socket
+from graphql_api.transport.websocket import SocketLimits, WebSocketEndpoint
 from tests.builders import FAILURE
 from tests.service import Service
 
@@ -125,14 +134,20 @@ class Parts:
 
     async def execute(self, query: str, **variables: Any) -> Any:
         """The data of an operation that must have no errors."""
-        result = await SCHEMA.execute(query, variables, Context(self.services))
-        assert not result.errors, result.errors
-        return result.data
+        answer = await self._answer(query, variables)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
 
     async def errors(self, query: str, **variables: Any) -> list[dict[str, Any]]:
         """The errors of an operation, each by what its extensions hold."""
-        result = await SCHEMA.execute(query, variables, Context(self.services))
-        return [error.extensions or {} for error in result.errors or []]
+        answer = await self._answer(query, variables)
+        return [error["extensions"] for error in answer.get("errors", [])]
+
+    async def _answer(self, query: str, variables: dict[str, Any]) -> Answer:
+        try:
+            return await Operations(self.services).execute(prepare(query), variables, ANYBODY)
+        except RequestRefused as refused:
+            return refused.answer
 
     async def append(self, chunk: Chunk) -> Chunk:
         """Write to a log, as the worker does; with the last event the record ends, too."""
@@ -146,23 +161,39 @@ class Parts:
             await self.wakeups.announce(update.id)
         return chunk
 
+    def api(self, access: Access | None = None, patience: timedelta = EXECUTION_PATIENCE, **limits: int) -> Api:
+        """The API of these use cases; ``limits`` are those of one caller."""
+        operations = Operations(self.services, patience)
+        return Api(access or Access({}), operations, FanOut(operations), quotas=Quotas(Limits(**limits)))
+
     @asynccontextmanager
-    async def served(self, token: str | None = None) -> AsyncIterator[Service]:
+    async def served(
+        self, token: str | None = None, *, api: Api | None = None, limits: SocketLimits | None = None
+    ) -> AsyncIterator[Service]:
         """A server of these use cases, which has neither a worker nor a place for its data."""
-        access = Access({token: None} if token else {})
-        endpoint = Endpoint(access, self.services)
+        api = api or self.api(Access({token: None} if token else {}))
         download = Download(self.services.events)
         app = Starlette(
             routes=[
-                Route("/graphql", endpoint),
-                WebSocketRoute("/graphql", endpoint),
+                Route("/graphql", Endpoint(api)),
+                WebSocketRoute("/graphql", WebSocketEndpoint(api, limits)),
                 Route("/stack-updates/{id}/log.txt", download.text),
                 Route("/stack-updates/{id}/log.ndjson", download.ndjson),
             ],
-            middleware=[Middleware(Guard, access=access, hosts=["127.0.0.1"], origins=[])],
+            middleware=[Middleware(Guard, access=api.access, hosts=["127.0.0.1"], origins=[])],
+            exception_handlers=EXCEPTION_HANDLERS,
         )
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            server = _Server(uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=5))
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            config = uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                timeout_graceful_shutdown=5,
+                http=partial(Connection, connections.Limits()),  # type: ignore[arg-type]  # it is only called
+                ws=Socket,
+            )
+            server = _Server(config)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
                 yield Service("{}:{}".format(*listener.getsockname()), Path())
