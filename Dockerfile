@@ -2,9 +2,16 @@
 # The service keeps everything below /var/lib/stackcast; docker-compose.yml shows which volumes that needs.
 # Modules of Python and of YAML run as they are; those of another language need its tools in an image built on this one.
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+ARG NODE_IMAGE=node:22.20.0-bookworm-slim
+
+# Node builds GraphiQL's page and is not needed after that.
+FROM ${NODE_IMAGE} AS node
 
 # The Python environment. uv reads the pins of pyproject.toml, which pip would ignore.
 FROM ${PYTHON_IMAGE} AS environment
+COPY --from=node /usr/local/bin/node /usr/local/bin/node
+COPY --from=node /usr/local/lib/node_modules /usr/local/lib/node_modules
+RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm
 ARG UV_VERSION=0.13.9
 RUN pip install --no-cache-dir "uv==${UV_VERSION}"
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=/opt/stackcast

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
 import re
+import shutil
 import subprocess
 import tomllib
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
+
+from graphql_api.web.build import PageBuild
 
 ROOT = Path(__file__).parents[1]
 TOP_LEVEL = {
@@ -121,15 +127,131 @@ def test_no_file_names_a_registry(tracked: list[str]) -> None:
     assert found == []
 
 
-def test_the_wheel_holds_what_the_code_reads(tmp_path: Path) -> None:
-    """The files beside the code that are no Python are installed with it."""
-    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
-    packed = set(zipfile.ZipFile(wheel).namelist())
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """What a package is built from, as in a fresh clone: nothing is built yet."""
+    place = tmp_path / "copy"
+    place.mkdir()
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, place)
+    left_out = shutil.ignore_patterns("__pycache__", "dist", "node_modules")
+    for package in ("graphql_api", "runners"):
+        shutil.copytree(ROOT / package, place / package, ignore=left_out)
+    return place
+
+
+def built(project: Path) -> set[str]:
+    """Build a wheel of the project beside it; the names of the files in it."""
+    (wheel,) = WheelBuilder(str(project)).build(directory=str(project.parent / "wheel"), versions=["standard"])
+    return set(zipfile.ZipFile(wheel).namelist())
+
+
+@pytest.mark.external
+@pytest.mark.timeout(600)  # the page's packages are fetched
+def test_the_wheel_holds_what_the_code_reads(copy: Path) -> None:
+    """The files beside the code that are no Python are installed with it, and of GraphiQL what was built."""
+    packed = built(copy)
+
     sources = {
-        str(path.relative_to(ROOT))
+        path.relative_to(copy).as_posix()
         for package in ("graphql_api", "runners")
-        for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        for path in (copy / package).rglob("*")
+        if path.is_file() and "web" not in path.relative_to(copy).parts
     }
     assert sources - packed == set()
     assert {"runners/toolchain/go.mod", "runners/toolchain/go.sum"} <= packed
+    page = gzip.decompress((copy / "graphql_api/web/dist/index.html.gz").read_bytes()).decode()
+    named = {f"graphql_api/web/dist/{name}.gz" for name in re.findall(r'(?:src|href)="\./([^"]+)"', page)}
+    web = {name for name in packed if name.startswith("graphql_api/web/")}
+    assert len(named) > 2
+    assert {"graphql_api/web/dist/index.html.gz", *named} <= web
+    assert {name for name in web if not name.startswith("graphql_api/web/dist/")} == set()
+
+
+def test_without_node_a_wheel_is_not_built(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package without its page would be found out too late, so that the build says what is missing."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(Exception, match=r"npm, which is not on PATH: install Node 20\.19"):
+        built(copy)
+
+
+def test_without_node_an_editable_installation_works(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """All but GraphiQL works from a clone where there is no Node, and the build says so."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    PageBuild(str(copy), {}, None, cast("Any", None), "", "wheel").initialize("editable", {})
+
+    assert "There will be no GraphiQL." in "".join(capfd.readouterr())
+    assert not (copy / "graphql_api" / "web" / "dist").exists()
+
+
+def test_a_page_that_is_up_to_date_is_not_built_again(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was built is used as long as its sources are the same; when one changes, it is built again."""
+    web = copy / "graphql_api" / "web"
+    log = tmp_path / "npm-ran"
+    npm = tmp_path / "npm"
+    npm.write_text(f'#!/bin/sh\necho "$1" >> {log}\nmkdir -p dist\necho page > dist/index.html\n')
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    for _ in range(2):
+        assert "graphql_api/web/dist/index.html.gz" in built(copy)
+    assert log.read_text().split() == ["ci", "run"]
+
+    (web / "src" / "main.jsx").write_text("")
+    built(copy)
+
+    assert log.read_text().split() == ["ci", "run"] * 2
+
+
+def test_a_page_that_fails_to_build_leaves_the_last_one(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wheel is refused with what the builder said, and a page that was there stays whole."""
+    page = copy / "graphql_api" / "web" / "dist" / "index.html.gz"
+    page.parent.mkdir()
+    page.write_bytes(b"the last one")
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\necho what went wrong >&2\nexit 7\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+
+    with pytest.raises(Exception, match=r"`npm ci --ignore-scripts`.* ended with 7:\nwhat went wrong"):
+        built(copy)
+
+    assert page.read_bytes() == b"the last one"
+
+
+@pytest.mark.parametrize("folder", ["graphql_api/web", "tests/browser", "tests/clients"])
+def test_javascript_packages_are_exact(folder: str) -> None:
+    """A version that works today is the version tomorrow, as with Python's packages."""
+    declared = json.loads((ROOT / folder / "package.json").read_text())
+    versions = {**declared.get("dependencies", {}), **declared.get("devDependencies", {})}
+
+    assert versions
+    assert [name for name, version in versions.items() if not re.fullmatch(r"\d+\.\d+\.\d+", version)] == []
+
+
+def test_the_lock_of_javascript_packages_names_no_address() -> None:
+    """Every package is locked by its version and checksum, and is fetched from where the machine's settings say."""
+    lock = json.loads((ROOT / "graphql_api" / "web" / "package-lock.json").read_text())
+    packages = {name: package for name, package in lock["packages"].items() if name}
+
+    assert [name for name, package in packages.items() if "resolved" in package] == []
+    assert [name for name, package in packages.items() if "integrity" not in package] == []
+    assert "omit-lockfile-registry-resolved=true" in (ROOT / "graphql_api" / "web" / ".npmrc").read_text()
+
+
+def test_uv_builds_again_when_the_page_s_sources_change(project: dict[str, Any]) -> None:
+    """Each source of the page, and the mark of what was built, is among the files that uv looks at."""
+    web = ROOT / "graphql_api" / "web"
+    patterns = [key["file"] for key in project["tool"]["uv"]["cache-keys"]]
+    watched = {path for pattern in patterns for path in ROOT.glob(pattern)}
+
+    assert {path for path in (web / "src").rglob("*") if path.is_file()} <= watched
+    assert {web / name for name in ("package.json", "package-lock.json", "vite.config.js", "index.html")} <= watched
+    assert {"pyproject.toml", "graphql_api/web/dist/.built-from"} <= set(patterns)
