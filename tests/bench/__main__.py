@@ -1,91 +1,99 @@
-"""From the deploy call to the pushed SUCCESS, against bare `pulumi up` on the same module, in turn; then the others."""
+"""Measures stackcast against named peers in turn; prints, and writes as JSON, Markdown and SVG, what is found."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
-import statistics
-import sys
+import platform
+import resource
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Collection
 from pathlib import Path
 
+import uvloop
+
 from runners import toolchain
-from runners.toolchain import PulumiCli
-from tests.acceptance.modules import write_module
-from tests.bench import flood, history, latency
-from tests.bench.bare import Bare
-from tests.service import DEPLOY, Service, manifest, running_service
+from tests.bench import deploy, fanout, flood, history, latency, peers, pickup, queries, start
+from tests.bench.picture import draw
+from tests.bench.report import Figure, table, to_json
+from tests.bench.stage import FULL, SHORT, Run, Scale, Stage
 
-EIGHT = [f"eight{number}" for number in range(8)]
+MEASURES: dict[str, Run] = {
+    "deploy": deploy.measure,
+    "pickup": pickup.measure,
+    "latency": latency.measure,
+    "fanout": fanout.measure,
+    "queries": queries.measure,
+    "history": history.measure,
+    "flood": flood.measure,
+    "start": start.measure,
+}
 
 
-async def main(rounds: int) -> None:
+async def main(output: Path, scale: Scale, names: Collection[str]) -> None:
+    """Take the measures of these names, and write what is found after each."""
+    _raise_descriptor_limit()
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        stage = await _stage(Path(directory), scale)
+        circumstances = _circumstances(stage)
+        for name, measure in MEASURES.items():
+            if name not in names:
+                continue
+            begun = time.monotonic()
+            async for figure in measure(stage):
+                figures.append(figure)
+                say(f"{name}: {figure}")
+            say(f"{name} took {time.monotonic() - begun:.0f} s")
+            (output / "bench.json").write_text(to_json(figures, circumstances))
+            (output / "bench.md").write_text(table(figures, circumstances))
+            (output / "bench.svg").write_text(draw(figures))
+    say(f"written: {output}/bench.json, bench.md and bench.svg")
+
+
+async def _stage(root: Path, scale: Scale) -> Stage:
     cli = await toolchain.find(os.environ.get("PATH"), toolchain.cache_directory(os.environ))
-    if cli is None:
-        sys.exit("There is no Pulumi CLI: put one on PATH or run `stackcast demo` once.")
-    with tempfile.TemporaryDirectory() as directory:
-        await deployments(Path(directory), cli, rounds)
-    with tempfile.TemporaryDirectory() as directory:
-        await latency.main(Path(directory), cli)
-    with tempfile.TemporaryDirectory() as directory:
-        await flood.main(Path(directory))
-    await history.main(rounds=300)
+    packages = root / "packages"
+    packages.mkdir()
+    missing = await peers.install(packages)
+    pulumi = cli or "there is no Pulumi CLI: put one on PATH or run `stackcast demo` once"
+    return Stage(root, scale, pulumi, missing or packages)
 
 
-async def deployments(root: Path, cli: PulumiCli, rounds: int) -> None:
-    """How long a deployment takes."""
-    (root / "tmp").mkdir()
-    write_module(root / "modules")
-    path = f"{cli.path.parent}{os.pathsep}{os.environ['PATH']}"
-    async with running_service(root, PATH=path, TMPDIR=str(root / "tmp")) as service:
-        bare = Bare(cli, root, write_module(root / "bare"))
-        for name in ("same", *EIGHT):
-            await bare.first(name)
-        same, *others = [await service.apply(manifest(name=name)) for name in ("same", *EIGHT)]
-        new = [await service.apply(manifest(name=f"new{number}")) for number in range(rounds + 1)]
-        await measure("an update", rounds, lambda _: succeed(service, same), lambda _: bare.up("same"))
-        await measure(
-            "a new stack (bare: init + up)", rounds, lambda n: succeed(service, new[n]), lambda n: bare.first(f"new{n}")
-        )
-        await measure("eight at once", rounds, lambda _: all_succeed(service, others), lambda _: all_up(bare, EIGHT))
+def _circumstances(stage: Stage) -> dict[str, object]:
+    return {
+        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "scale": "short: proves that it runs, the figures say little" if stage.scale is SHORT else "full",
+        "sizes": str(stage.scale),
+        "cores": len(os.sched_getaffinity(0)),
+        "load before": os.getloadavg()[0],
+        "Python": platform.python_version(),
+        "Pulumi": stage.pulumi if isinstance(stage.pulumi, str) else stage.pulumi.version,
+        "Node": stage.packages if isinstance(stage.packages, str) else "yes",
+    }
 
 
-async def measure(
-    title: str, rounds: int, ours: Callable[[int], Awaitable[object]], theirs: Callable[[int], Awaitable[object]]
-) -> None:
-    """Print the medians in seconds, and the ratio of each pair: its median and range."""
-    pairs = [(await timed(ours(number)), await timed(theirs(number))) for number in range(-1, rounds)][1:]
-    ratios = sorted(our / their for our, their in pairs)
-    our, their = (statistics.median(column) for column in zip(*pairs, strict=True))
-    spread = f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
-    print(f"{title}: stackcast {our:.3f} s, pulumi {their:.3f} s, ratio {spread}, {rounds} rounds")  # noqa: T201
+def _raise_descriptor_limit() -> None:
+    """A thousand connections need more than many a shell allows; children inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def timed(work: Awaitable[object]) -> float:
-    start = time.perf_counter()
-    await work
-    return time.perf_counter() - start
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
 
 
-async def all_succeed(service: Service, resource_ids: list[str]) -> None:
-    await asyncio.gather(*(succeed(service, id_) for id_ in resource_ids))
-
-
-async def all_up(bare: Bare, names: list[str]) -> None:
-    await asyncio.gather(*(bare.up(name) for name in names))
-
-
-async def succeed(service: Service, resource_id: str) -> None:
-    """From the deploy call to the pushed SUCCESS."""
-    answer = await service.execute(DEPLOY, id=resource_id)
-    ended = await service.outcome(answer["deployCloudResource"]["stackUpdate"]["id"])
-    assert ended["status"] == "SUCCESS", ended
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--output", type=Path, help="a directory for what is written; a temporary one by default")
+    parser.add_argument("--short", action="store_true", help="under a minute, to prove that everything runs")
+    parser.add_argument("--only", action="append", choices=MEASURES, help="take this measure; may be repeated")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    asyncio.run(main(parser.parse_args().rounds))
+    chosen = arguments()
+    place = chosen.output or Path(tempfile.mkdtemp(prefix="bench-"))
+    place.mkdir(parents=True, exist_ok=True)
+    uvloop.run(main(place.absolute(), SHORT if chosen.short else FULL, chosen.only or list(MEASURES)))

@@ -11,55 +11,67 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
-from runners.toolchain import PulumiCli
-from tests.bench.bare import Bare
+from tests.bench.peers.bare import Bare
 from tests.bench.process import serving
+from tests.bench.report import Figure, Measure
+from tests.bench.stage import Stage
 from tests.service import DEPLOY, Service, manifest
 
-ROUNDS = 5
-LINES, EVERY = 400, 0.01
+EVERY = 0.01
 WORD = "written "
 EVENTS = """
 subscription ($id: ID!) {
   stackUpdateEvents(id: $id) { ... on StackUpdateEventBatch { events { ... on LogLine { text } } } }
 }"""
 # What the language host, its parent, finds on its standard error becomes lines of Pulumi's.
-PROGRAM = f"""
+PROGRAM = """
 import os, time
 if "PULUMI_STACK" in os.environ:
-    with open(f"/proc/{{os.getppid()}}/fd/2", "w", buffering=1) as log:
-        for _ in range({LINES}):
-            print(f"{WORD}{{time.time_ns()}}", file=log)
-            time.sleep({EVERY})
+    with open("/proc/%d/fd/2" % os.getppid(), "w", buffering=1) as log:
+        for _ in range({lines}):
+            print("{word}%d" % time.time_ns(), file=log)
+            time.sleep({every})
 print("outputs: {{}}")
 """
 
 
-async def main(root: Path, cli: PulumiCli) -> None:
-    """Measure in turn, and print the medians and the 99th percentiles."""
+P50 = Measure("line by Pulumi → websocket client, p50", "ms", "≤", 5)
+P99 = Measure("line by Pulumi → websocket client, p99", "ms", "≤", 20)
+
+
+async def measure(stage: Stage) -> AsyncIterator[Figure]:
+    """Ours and the peer in turn."""
+    if isinstance(cli := stage.pulumi, str):
+        for one in (P50, P99):
+            yield one.missing(cli)
+        return
+    root, lines = stage.directory(), stage.scale.lines
     (root / "tmp").mkdir()
-    module = write_module(root / "modules" / "thing")
-    bare = Bare(cli, root, write_module(root / "bare"))
+    module = write_module(root / "modules" / "thing", lines)
+    bare = Bare(cli, root, write_module(root / "bare", lines))
     await bare.first("lines")
     path = f"{cli.path.parent}{os.pathsep}{os.environ['PATH']}"
-    ours: list[float] = []
-    theirs: list[float] = []
     async with serving(root, PATH=path, TMPDIR=str(root / "tmp")) as (service, _):
         resource = await service.apply(manifest(kind=module.name))
-        for number in range(ROUNDS + 1):
-            pushed, printed = await push(service, resource), await read(bare)
-            if number:  # the first is the warm-up
-                ours += pushed
-                theirs += printed
-    for name, values in (("websocket client", ours), ("CLI's own stdout", theirs)):
-        p50, p99 = statistics.median(values), statistics.quantiles(values, n=100)[98]
-        print(f"a line to the {name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, {len(values)} lines")  # noqa: T201
+        rounds = [
+            (await push(service, resource, lines), await read(bare, lines))
+            for _ in range(stage.scale.warm_up + stage.scale.rounds)
+        ]
+    for one, share in ((P50, 49), (P99, 98)):
+        ours, theirs = zip(
+            *([percentile(ages, share) for ages in both] for both in rounds[stage.scale.warm_up :]), strict=True
+        )
+        yield one.found(ours, websocket_client=ours, stdout_of_the_CLI=theirs)
 
 
-async def push(service: Service, resource: str) -> list[float]:
+def percentile(values: list[float], share: int) -> float:
+    return statistics.quantiles(values, n=100)[share]
+
+
+async def push(service: Service, resource: str, lines: int) -> list[float]:
     """How old the lines of a deployment are when our client has them, in milliseconds."""
     answer = await service.execute(DEPLOY, id=resource)
     id_ = answer["deployCloudResource"]["stackUpdate"]["id"]
@@ -67,15 +79,15 @@ async def push(service: Service, resource: str) -> list[float]:
     async for batch in service.subscribe(EVENTS, "stackUpdateEvents", id=id_):
         now = time.time_ns()
         found += ages((event.get("text", "") for event in batch["events"]), now)
-    return found[:LINES]  # the rest is the CLI's repetition at its end
+    return found[:lines]  # the rest is the CLI's repetition at its end
 
 
-async def read(bare: Bare) -> list[float]:
+async def read(bare: Bare, lines: int) -> list[float]:
     """The same of the peer's lines."""
     found: list[float] = []
     async for line in bare.lines("lines"):
         found += ages([line], time.time_ns())
-    return found[:LINES]
+    return found[:lines]
 
 
 def ages(texts: Iterable[str], now: int) -> list[float]:
@@ -83,9 +95,9 @@ def ages(texts: Iterable[str], now: int) -> list[float]:
     return [(now - int(number)) / 1e6 for number in written if number.isdigit()]
 
 
-def write_module(directory: Path) -> Path:
+def write_module(directory: Path, lines: int) -> Path:
     directory.mkdir(parents=True)
-    (directory / "program.py").write_text(PROGRAM)
+    (directory / "program.py").write_text(PROGRAM.format(lines=lines, word=WORD, every=EVERY))
     compiler = shlex.join([sys.executable, "program.py"])
     options = f"runtime:\n  name: yaml\n  options:\n    compiler: {compiler}\n"
     (directory / "Pulumi.yaml").write_text(f"name: replaced\n{options}")
