@@ -60,6 +60,13 @@ def test_the_examples_are_valid() -> None:
         assert validate(schema, parse(text)) == []
 
 
+def test_the_cache_for_apollo_is_the_tested_one() -> None:
+    """What the README gives to Apollo's users is what the tests of Apollo Client use."""
+    tested = (ROOT / "tests" / "clients" / "scripts" / "apollo_cache.js").read_text()
+
+    assert tested in blocks("js")
+
+
 async def test_the_examples_work_one_after_the_other(tmp_path: Path) -> None:
     """The manifest of the README is applied, deployed, watched and listed by its own documents and its script."""
     fake_pulumi.install(tmp_path / "bin")
