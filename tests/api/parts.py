@@ -192,6 +192,7 @@ class Parts:
                 timeout_graceful_shutdown=5,
                 http=partial(Connection, connections.Limits()),  # type: ignore[arg-type]  # it is only called
                 ws=Socket,
+                ws_per_message_deflate=False,
             )
             server = _Server(config)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
