@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from random import Random
-from typing import Any
+from typing import Any, NewType
 
 import pytest
+import strawberry
 from graphql import (
     DocumentNode,
     ExecutionResult,
@@ -41,6 +42,8 @@ from graphql.execution.collect_fields import FieldDetails
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strawberry.execution.is_awaitable import optimized_is_awaitable
+from strawberry.permission import BasePermission
+from strawberry.schema.config import StrawberryConfig
 
 from graphql_api.domain import records
 from graphql_api.schema import GRAPHQL_SCHEMA
@@ -536,6 +539,43 @@ async def answered(executor: Executor[Any], event: object) -> ExecutionResult:
 
 
 # --- what plans spare, and what they keep
+
+
+class Nobody(BasePermission):
+    message = "Nobody may read this."
+
+    def has_permission(self, source: object, info: Any, **arguments: Any) -> bool:
+        return False
+
+
+Silent = NewType("Silent", str)
+
+
+@strawberry.type
+class Odd:
+    """What the schema has nothing of: a field that is read by those who may, and a scalar that writes nothing."""
+
+    guarded: str | None = strawberry.field(permission_classes=[Nobody])
+    silent: Silent | None
+
+
+@strawberry.type
+class OddQuery:
+    @strawberry.field
+    def odd(self) -> Odd:
+        return Odd(guarded="secret", silent=Silent("word"))
+
+
+async def test_what_another_schema_could_have_is_not_taken_for_plain() -> None:
+    """Reading an attribute is not all there is to a field with permissions, nor is every scalar as ours are."""
+    silent = strawberry.scalar(name="Silent", serialize=lambda _: None, parse_value=Silent)
+    config = StrawberryConfig(scalar_map={Silent: silent})
+    schema = strawberry.Schema(OddQuery, config=config)._schema  # noqa: SLF001 (it has no public name)
+    document = parse("{ odd { guarded silent } }")
+    expected = shown(await executed(Executor, document, schema=schema))
+
+    assert len(expected[1]) == 2
+    assert shown(await executed(PlainExecutor, document, schema=schema)) == expected
 
 
 def a_batch(size: int = 100) -> StackUpdateEventBatch:
