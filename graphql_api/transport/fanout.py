@@ -36,7 +36,7 @@ class FanOut:
         Whether the caller may, and whether the variables fit, is seen before anything is shared.
         """
         subscription = await self._operations.subscribe(prepared, variables, caller)
-        return self._frames(subscription, (prepared, json.dumps(variables, sort_keys=True), caller.rights))
+        return self._frames(subscription, (prepared, _told_apart(variables), caller.rights))
 
     async def _frames(self, subscription: Subscription, key: Hashable) -> AsyncGenerator[bytes, None]:
         with self._sharing(key) as answers:
@@ -85,6 +85,13 @@ class _Answers:
                 if len(self._recent) > REMEMBERED:
                     self._recent.popitem(last=False)
         return frame if isinstance(frame, bytes) else asyncio.shield(frame)
+
+
+def _told_apart(variables: Variables) -> Hashable:
+    try:
+        return json.dumps(variables, sort_keys=True)
+    except RecursionError:  # nested as deep as could just be read: shared with nobody
+        return object()
 
 
 def _frame(subscription: Subscription, event: object) -> Frame:
