@@ -50,6 +50,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or not any(item.get_closest_marker("external") for item in session.items):
         return
+    config.stash[_PARTS] = asyncio.run(_external_parts(reporting(config)))
+
+
+def reporting(config: pytest.Config) -> Report:
+    """Writes a sentence at once, on a line of its own."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
 
     def report(sentence: str) -> None:
@@ -58,7 +63,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             terminal.write_line(sentence)
             terminal.flush()
 
-    config.stash[_PARTS] = asyncio.run(_external_parts(report))
+    return report
 
 
 async def _external_parts(report: Report) -> ExternalParts:

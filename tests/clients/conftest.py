@@ -16,6 +16,7 @@ from tests.acceptance.conftest import start as start
 from tests.acceptance.files import Files
 from tests.clients import npm
 from tests.clients.node import Node
+from tests.conftest import reporting
 from tests.service import running_service
 
 _PACKAGES = pytest.StashKey[Path | ToolchainError]()
@@ -26,16 +27,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or not any("packages" in getattr(item, "fixturenames", ()) for item in session.items):
         return
-    terminal = config.pluginmanager.get_plugin("terminalreporter")
-
-    def report(sentence: str) -> None:
-        if terminal is not None:
-            terminal.ensure_newline()
-            terminal.write_line(sentence)
-            terminal.flush()
-
     try:
-        config.stash[_PACKAGES] = npm.install(toolchain.cache_directory(os.environ), os.environ, report)
+        config.stash[_PACKAGES] = npm.install(toolchain.cache_directory(os.environ), os.environ, reporting(config))
     except ToolchainError as error:
         config.stash[_PACKAGES] = error
 
