@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import resource
 import time
@@ -14,6 +13,8 @@ from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from graphql_api.transport.guard import error_response
 
 #: How many connections a server has at most, where its descriptors allow for it.
 CONNECTION_LIMIT = 10_000
@@ -140,7 +141,7 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         if not self._is_answering:  # or it would pass for the answer to the request before
-            body = json.dumps({"errors": [{"message": message, "extensions": {"code": "BAD_REQUEST"}}]}).encode()
+            body = bytes(error_response(status, "BAD_REQUEST", message).body)
             fields = b"Content-Type: application/json\r\nContent-Length: %d\r\nConnection: close" % len(body)
             self.transport.write(b"%b%b\r\n\r\n%b" % (STATUS_LINE[status], fields, body))
         self.transport.close()

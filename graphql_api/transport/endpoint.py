@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from graphql_api.domain.callers import Caller
 from graphql_api.schema.operations import Answer, Prepared, RequestRefused
 from graphql_api.transport.api import Api
 from graphql_api.transport.encoding import encode
@@ -53,9 +54,7 @@ class Endpoint:
             await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        caller = self._api.access.identify(headers.get("authorization"))
-        if caller is None:  # the guard lets no such request through
-            raise _Refused(401, "UNAUTHENTICATED", "This server wants a token.", {"WWW-Authenticate": "Bearer"})
+        caller: Caller = scope["caller"]  # whom the guard let in
         accept = headers.get("accept", "")
         media_type = preferred(accept, _OFFERED)
         if media_type is None and preferred(accept, (MULTIPART,)) is None:

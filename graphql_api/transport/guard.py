@@ -47,7 +47,11 @@ class _Refused:
 
 
 class Guard:
-    """ASGI middleware that lets a request pass or answers it. Origins are given in the form that browsers send."""
+    """ASGI middleware that lets a request pass, with its ``caller`` in the scope, or answers it.
+
+    Origins are given in the form that browsers send. A websocket, and GraphiQL's page, pass without a
+    caller.
+    """
 
     def __init__(self, app: ASGIApp, *, access: Access, hosts: Collection[str], origins: Collection[str]) -> None:
         self._app = app
@@ -92,7 +96,8 @@ class Guard:
                 "A page of another site may not make a browser ask this. Send the header 'apollo-require-preflight: "
                 "true' with it, and add the page's origin to STACKCAST_ALLOWED_ORIGINS.",
             )
-        if self._access.identify(headers.get("authorization")) is None:
+        scope["caller"] = self._access.identify(headers.get("authorization"))
+        if scope["caller"] is None:
             return _Refused(
                 401,
                 "UNAUTHENTICATED",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from graphql_api.domain.callers import Caller
@@ -30,17 +30,13 @@ class Quotas:
         self._sockets = Counter[str]()
         self._operations = Counter[str]()
 
-    @contextmanager
-    def socket(self, caller: str) -> Iterator[None]:
-        """While a socket is open. Raises QuotaExceeded."""
-        with _counted(self._sockets, caller, self._limits.sockets, "websockets"):
-            yield
+    def socket(self, caller: str) -> AbstractContextManager[None]:
+        """Counts a socket while it is open. Entering raises QuotaExceeded."""
+        return _counted(self._sockets, caller, self._limits.sockets, "websockets")
 
-    @contextmanager
-    def operation(self, caller: str) -> Iterator[None]:
-        """While an operation is under way. Raises QuotaExceeded."""
-        with _counted(self._operations, caller, self._limits.operations, "operations"):
-            yield
+    def operation(self, caller: str) -> AbstractContextManager[None]:
+        """Counts an operation while it is under way. Entering raises QuotaExceeded."""
+        return _counted(self._operations, caller, self._limits.operations, "operations")
 
     @property
     def open(self) -> int:
