@@ -44,6 +44,7 @@ from runners.changes import FileChanges
 from runners.datadir import DataDirectory, open_data_directory
 from runners.deployment import Deployer
 from runners.doctor import Installation, examine
+from runners.fork_server import ForkServer
 from runners.job import JobSettings
 from runners.lease import Lease, the_only_service
 from runners.limits import RunLimits, default_memory_limit
@@ -70,7 +71,7 @@ async def open_app(settings: Settings) -> AsyncIterator[Starlette]:
         directory = stack.enter_context(open_data_directory(settings.data_path))
         backends = await stack.enter_async_context(open_backends(settings.store_url))
         service = await stack.enter_async_context(the_only_service(backends.claims, directory.title))
-        deployer = _deployer(settings, directory)
+        deployer = _deployer(settings, directory, stack.enter_context(ForkServer()))
         changes = await stack.enter_async_context(FileChanges())
         worker = _worker(settings, directory, backends, deployer, changes, service)
         work = await stack.enter_async_context(_working(worker, settings))
@@ -111,7 +112,7 @@ async def diagnose(settings: Settings) -> AsyncGenerator[Check, None]:
         search_path=settings.environment.get("PATH", ""),
         cache=toolchain.cache_directory(settings.environment),
         data=settings.data_path,
-        pulumi=_deployer(settings, DataDirectory(settings.data_path, owner="")).settings,
+        pulumi=_pulumi(settings, DataDirectory(settings.data_path, owner="")),
         modules=_absolute(settings.modules),
         single_module=_absolute(settings.module_dir),
     )
@@ -252,20 +253,26 @@ def _log_failure(work: asyncio.Task[None]) -> None:
         _log.error("the worker has failed: nothing is deployed until a restart", exc_info=error)
 
 
-def _deployer(settings: Settings, directory: DataDirectory) -> Deployer:
-    passphrase = settings.passphrase.get_secret_value() if settings.passphrase else None
-    finder = toolchain.Finder(settings.environment.get("PATH"), toolchain.cache_directory(settings.environment))
+def _deployer(settings: Settings, directory: DataDirectory, supervisors: ForkServer) -> Deployer:
     return Deployer(
         modules=Modules(_absolute(settings.modules), _absolute(settings.module_dir)),
-        settings=PulumiSettings(
-            backend_url=settings.backend_url or _made(settings.state_path).as_uri(),
-            home=_absolute(settings.pulumi_home) or directory.pulumi_home,
-            passphrase=passphrase,
-            passphrase_file=None if passphrase else _absolute(settings.passphrase_file) or directory.passphrase,
-            service_environment=settings.environment,
-            pass_env=settings.pass_env,
-        ),
-        find_cli=finder.find,
+        settings=_pulumi(settings, directory),
+        find_cli=toolchain.Finder(
+            settings.environment.get("PATH"), toolchain.cache_directory(settings.environment)
+        ).find,
+        supervisors=supervisors,
+    )
+
+
+def _pulumi(settings: Settings, directory: DataDirectory) -> PulumiSettings:
+    passphrase = settings.passphrase.get_secret_value() if settings.passphrase else None
+    return PulumiSettings(
+        backend_url=settings.backend_url or _made(settings.state_path).as_uri(),
+        home=_absolute(settings.pulumi_home) or directory.pulumi_home,
+        passphrase=passphrase,
+        passphrase_file=None if passphrase else _absolute(settings.passphrase_file) or directory.passphrase,
+        service_environment=settings.environment,
+        pass_env=settings.pass_env,
     )
 
 

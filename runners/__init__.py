@@ -13,6 +13,7 @@ Running Pulumi:
 ``pulumi``      says what to run and with which environment
 ``runs``        a run's directory and the commands in it
 ``supervisor``  the tiny process above each command, which outlives the service
+``fork_server`` starts them without the time that Python would need
 ``process``     signals and waiting
 ``lock``        proves that nothing of an earlier run on a stack lives
 ``limits``      what a run may use

@@ -19,6 +19,7 @@ from graphql_api.domain.manifest import parse, stack_input
 from graphql_api.domain.records import Failure, FailureKind, StackFqdn, StackUpdateId, Tail
 from runners import pulumi
 from runners.engine import read_report
+from runners.fork_server import ForkServer
 from runners.lock import Holder, StackLock
 from runners.outcome import UP, WORKER_LOST, Outcome, Stop, Words, hide
 from runners.output import read_tail
@@ -78,6 +79,7 @@ class Deployer:
     modules: Modules
     settings: PulumiSettings
     find_cli: Callable[[], Awaitable[PulumiCli | None]]
+    supervisors: ForkServer
 
     async def check(self, kind: str) -> None:
         """Preflight: raises ModuleNotFound, ModuleInvalid or PulumiNotFound when this kind can't be deployed now."""
@@ -159,7 +161,9 @@ class Deployer:
         # The shipped modules adapt their program to what this version of Pulumi knows.
         environment = self.settings.environment(text, input_file) | {"STACKCAST_PULUMI_VERSION": cli.version}
         secrets = await asyncio.to_thread(self.secrets)
-        return _Deployment(task, run, lock, observer, cli.path, directory, environment, secrets, started)
+        return _Deployment(
+            task, run, lock, observer, self.supervisors, cli.path, directory, environment, secrets, started
+        )
 
     async def _cli(self) -> PulumiCli:
         cli = await self.find_cli()
@@ -179,6 +183,7 @@ class _Deployment:
     run: Run
     lock: StackLock
     observer: Observer
+    supervisors: ForkServer
     cli: Path
     directory: Path
     environment: dict[str, str]
@@ -240,7 +245,7 @@ class _Deployment:
         if self.observer.stop is not None:
             raise _Stopped(self.observer.stop)
         async with self.observer.following(await asyncio.to_thread(self.run.next_directory, name)):
-            end = await self.run.execute(self._command(name, argv, at_most), self.lock)
+            end = await self.run.execute(self._command(name, argv, at_most), self.lock, self.supervisors)
             words = await asyncio.to_thread(read_words, end, self.secrets)
             if words.conclusive:
                 self.observer.ended()

@@ -10,14 +10,10 @@ of a run still lives is answered without them, by the stack's lock.
 from __future__ import annotations
 
 import asyncio
-import errno as errnos
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from runners import process, supervisor
+from runners.fork_server import ForkServer
 from runners.lock import StackLock, Suspect
 from runners.patience import to_the_end
 from runners.process import ProcessIdentity
@@ -39,7 +36,6 @@ LOCK_LIMIT = timedelta(seconds=10)
 POLL = 0.02  # seconds between looks at what cannot be waited for
 REMOVE_ATTEMPTS = 10
 
-_SUPERVISOR = Path(supervisor.__file__)
 _COMMAND_DIRECTORY = re.compile(r"\d{2,}-")
 
 
@@ -118,15 +114,11 @@ class CommandEnd:
 
 @dataclass
 class _Running:
-    """A command that a supervisor runs, with the limit that it has by now.
-
-    ``child`` is there where the supervisor is our child, and not one that an earlier life of the service left to us.
-    """
+    """A command that a supervisor runs, with the limit that it has by now."""
 
     directory: Path
     command: Command
     supervisor: ProcessIdentity | None
-    child: subprocess.Popen[bytes] | None = None
 
     @property
     def longest(self) -> timedelta:
@@ -137,10 +129,6 @@ class _Running:
         """Send its supervisor a signal; nothing happens when it is gone."""
         if self.supervisor is not None:
             process.send_signal(self.supervisor, number)
-
-    def reap(self) -> None:
-        if self.child is not None:
-            self.child.poll()
 
 
 @dataclass(frozen=True)
@@ -211,11 +199,12 @@ class Run:
         """
         return [_read_end(directory) or _unknown_end(directory) for directory in self.directories()]
 
-    async def execute(self, command: Command, lock: StackLock) -> CommandEnd:
+    async def execute(self, command: Command, lock: StackLock, supervisors: ForkServer) -> CommandEnd:
         """Run a command under the stack's lock, which must be held, and return how it ended; one at a time.
 
         Its limit holds the run's extension as it is at the moment of this call.
-        A command that fails, or cannot be started, is an ending; OSError is raised where its directory cannot be made.
+        A command that fails, or cannot be started, is an ending; OSError is raised where its directory cannot be made,
+        and ForkServerLost where it is not known whether it was started.
         Cancelling leaves the command running: it ends by itself, by its deadline or through ``end_leftover``. By the
         time the CancelledError comes out, it has been started and has a copy of the lock, or it never will be.
         """
@@ -224,7 +213,7 @@ class Run:
             if command.extensible:
                 command = replace(command, limit=command.limit + self.extension - known)
             # To the end even if we are cancelled: the thread uses a descriptor which our caller would close by then.
-            begun = await to_the_end(self._begin(command, lock))
+            begun = await to_the_end(self._begin(command, lock, supervisors))
         return await self._wait(begun, lock) if isinstance(begun, _Running) else begun
 
     async def adopt(self, directory: Path, lock: StackLock) -> CommandEnd:
@@ -277,8 +266,7 @@ class Run:
             if pids is not None:
                 await self._end_recorded(directory, pids, lock, graces)
         is_free = await _acquire(lock, self._lock_limit)
-        if is_free and self._running is not None:
-            await _reap(self._running)
+        if is_free:
             self._running = None
         return is_free
 
@@ -296,24 +284,24 @@ class Run:
     def _unfinished(self) -> list[Path]:
         return [directory for directory in self.directories() if _read_end(directory) is None]
 
-    async def _begin(self, command: Command, lock: StackLock) -> _Running | CommandEnd:
-        begun = await asyncio.to_thread(self._start, command, lock)
+    async def _begin(self, command: Command, lock: StackLock, supervisors: ForkServer) -> _Running | CommandEnd:
+        begun = await asyncio.to_thread(self._start, command, lock, supervisors)
         if isinstance(begun, _Running):
             self._running = begun
             if self._is_hastened:
                 self.hasten()
         return begun
 
-    def _start(self, command: Command, lock: StackLock) -> _Running | CommandEnd:
+    def _start(self, command: Command, lock: StackLock, supervisors: ForkServer) -> _Running | CommandEnd:
         """In a thread: make the command's directory and start its supervisor; where that was refused, it has ended."""
         directory = self.next_directory(command.name)
         directory.mkdir(mode=0o700)
         _write_spec(directory, command)
         try:
-            child = _spawn(directory, command.environment, lock)
-        except (OSError, ValueError) as refusal:
+            pid = supervisors.start_supervisor(directory, command.environment, lock)
+        except OSError as refusal:
             return _never_began(directory, refusal)
-        return _Running(directory, command, process.identify(child.pid), child)
+        return _Running(directory, command, process.identify(pid))
 
     async def _extend(self, by: timedelta) -> None:
         async with self._turn:
@@ -326,7 +314,6 @@ class Run:
         if identity is not None and not await self._ends_in_time(identity, running):
             running.tell(signal.SIGKILL)
             await process.wait_until_gone(identity, process.KILL_LIMIT)
-        running.reap()
         self._running = None
         if end := await asyncio.to_thread(_read_end, directory):
             return end
@@ -388,30 +375,6 @@ def _read_command(directory: Path) -> Command:
     )
 
 
-def _spawn(directory: Path, environment: Mapping[str, str], lock: StackLock) -> subprocess.Popen[bytes]:
-    """Start the supervisor of the command in ``directory``, in a session of its own.
-
-    Not with asyncio's subprocesses: those kill their child when their owner is cancelled or collected, and this one is
-    to outlive us. Its signals are held back until it has its handlers: a SIGTERM sent while Python still starts would
-    end it. They are held back for this thread, from which the child inherits it, so nobody else notices.
-    """
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.HEEDED)
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        with open(os.open(directory / "supervisor.log", flags, 0o600), "wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-IS", _SUPERVISOR, directory],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                env=dict(environment),
-                start_new_session=True,
-                pass_fds=(lock.fileno(),),
-            )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-
-
 async def _lengthen(running: _Running, by: timedelta) -> None:
     """Give a command more time where it may be extended. OSError where that cannot be written down."""
     if running.command.extensible:
@@ -422,19 +385,10 @@ async def _lengthen(running: _Running, by: timedelta) -> None:
         running.tell(signal.SIGHUP)
 
 
-async def _reap(running: _Running) -> None:
-    """Wait until a supervisor that let go of the lock can be reaped: its files are closed a moment before."""
-    if running.supervisor is not None:
-        await process.wait_until_gone(running.supervisor, process.KILL_LIMIT)
-    running.reap()
-
-
-def _never_began(directory: Path, refusal: Exception) -> CommandEnd:
-    number = refusal.errno if isinstance(refusal, OSError) else errnos.EINVAL
-    why = os.strerror(number) if number else str(refusal)
-    advice = "No value in its environment may be larger than 131,071 bytes or hold a NUL."
-    error = f"Starting the supervisor of {directory.name} was refused: {why}. {advice}"
-    return CommandEnd(directory, returncode=None, reason=None, stage=Stage.NONE, error=error, errno=number)
+def _never_began(directory: Path, refusal: OSError) -> CommandEnd:
+    advice = "Find out what the service lacks, such as processes, memory or file descriptors, and deploy again."
+    error = f"Starting the supervisor of {directory.name} was refused: {refusal.strerror or refusal}. {advice}"
+    return CommandEnd(directory, returncode=None, reason=None, stage=Stage.NONE, error=error, errno=refusal.errno)
 
 
 def _unknown_end(directory: Path) -> CommandEnd:

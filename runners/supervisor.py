@@ -1,11 +1,14 @@
 """The tiny process above one command: the command outlives the service, yet keeps its deadline and its exit status.
 
-Started as ``python -IS supervisor.py DIRECTORY``, in a session of its own, with exactly the command's environment.
-Standard library only: it must start fast, stay small and depend on nothing that could be replaced while it runs.
+``python -IS supervisor.py`` forks one for each request that comes on its standard input, a socket, and ends when nobody
+is left to ask; starting Python for each would take 25 ms. A request is the path of DIRECTORY, with three descriptors:
+the supervisor's log, the command's environment as JSON, and the stack's lock, which the command inherits; the answer is
+the supervisor's pid, or a negative errno. Standard library only: it must stay small and depend on nothing that could be
+replaced while it runs.
 
-In DIRECTORY it reads ``spec.json``, and at a SIGHUP ``limit.json`` (``limit``: seconds from the command's start to its
-deadline); ``stdout`` and ``stderr`` are the command's output; the command may write ``events``. It writes ``pids.json``
-before the command begins, and with each step of the ladder ``stage.json``:
+In DIRECTORY, in a session of its own, a supervisor reads ``spec.json``, and at a SIGHUP ``limit.json`` (``limit``:
+seconds from the command's start to its deadline); ``stdout`` and ``stderr`` are the command's output; the command may
+write ``events``. It writes ``pids.json`` before the command begins, and with each step of the ladder ``stage.json``:
 
     stage       "interrupted", "terminated" or "killed"
     reason      why it is to end: "deadline", or "asked" (a SIGTERM or an ASK came here)
@@ -23,20 +26,19 @@ After the command and all it left have ended it writes ``exit.json``:
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import math
 import os
 import select
 import signal
-import sys
+import socket
 import time
+import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-
-TYPE_CHECKING = False  # as in typing, whose import would take 2 ms of our start
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, NoReturn
+from typing import Any, NoReturn
 
 ASK = signal.SIGRTMIN  # asks for the next step now, as a SIGTERM does; but of these the kernel keeps each
 HEEDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, ASK)
@@ -49,34 +51,75 @@ WRITE_PAUSE = 0.2  # seconds
 RESERVE = 64 * 1024  # bytes, kept free for the record of the end
 EVENTS_TAIL = 64 * 1024  # bytes; the lines that say "finishing" have a few hundred
 PR_SET_CHILD_SUBREAPER = 36
+PATH_LIMIT = 4096  # bytes, the kernel's PATH_MAX
 
 
-def main(directory: Path) -> int:
-    """Run the command described in ``directory`` to its end and record the end; 1 if it could not be recorded."""
+def serve(requests: socket.socket) -> None:
+    """Fork a supervisor for each request, until nobody is left to ask."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them: the kernel is to reap them
+    while True:
+        path, descriptors, _, _ = socket.recv_fds(requests, PATH_LIMIT, 3)
+        if not path:
+            return
+        try:
+            answer = fork_supervisor(Path(os.fsdecode(path)), *descriptors)
+        except OSError as error:
+            answer = -(error.errno or errno.EAGAIN)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        with suppress(OSError):  # the service is gone, and the supervisor is not
+            requests.send(str(answer).encode())
+
+
+def fork_supervisor(directory: Path, log: int, environment: int, lock: int) -> int:
+    """Fork a supervisor, which leads a session of its own; return its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # what it waits for must not be reaped before
+            os.dup2(os.open(os.devnull, os.O_RDWR), 0)  # in place of the socket
+            os.dup2(log, 2)
+            os.close(log)
+            os.set_inheritable(lock, True)
+            main(directory, environment)
+        except Exception as error:
+            tell_trouble(error)
+        finally:
+            os._exit(0)
+    return pid
+
+
+def main(directory: Path, environment: int) -> None:
+    """Run the command described in ``directory`` to its end and record the end."""
     end: dict[str, Any] = dict.fromkeys(("returncode", "reason", "error", "errno")) | {"stage": "none", "swept": 0}
     try:
-        end |= run(directory)
+        end |= run(directory, environment)
     except Exception as error:
         # A boundary: whatever happened, the sweep ends the command, and the record says that this was not its own end.
         tell_trouble(error)
         end |= {"error": f"The supervisor broke off: {error}.", "errno": getattr(error, "errno", None)}
     end["swept"] = sweep()
-    return 0 if write_stubbornly(directory / "exit.json", end) else 1
+    write_stubbornly(directory / "exit.json", end)
 
 
-def run(directory: Path) -> dict[str, Any]:
+def run(directory: Path, environment: int) -> dict[str, Any]:
     """Start the command, watch it to its end, and return what there is to record."""
     wake = catch_signals()
     become_subreaper()
     spec = json.loads((directory / "spec.json").read_bytes())
     with open(os.open(directory / "reserve", os.O_WRONLY | os.O_CREAT, 0o600), "wb") as reserve:
         reserve.write(bytes(RESERVE))
-    command, go, failure = fork_command(spec, directory)
+    command, go, failure = fork_command(spec, directory, environment)
     pidfd = os.pidfd_open(command)
-    write_whole(directory / "pids.json", identities(command), durably=True)
-    # Only now, so that no command lives without a trace on disk; if we die before, it reads the pipe's end and leaves.
+    write_whole(directory / "pids.json", identities(command))
+    # Only now, so that no command lives without a trace; if we die before, it reads the pipe's end and leaves.
     os.write(go, b"g")
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+    # A power failure leaves nothing alive, but who has left Pulumi's lock is to be known even then. Pulumi takes it
+    # some 50 ms after its start at the earliest.
+    make_durable(directory / "pids.json")
     reason, stage = watch(pidfd, wake, spec, directory)
     return {"reason": reason, "stage": stage} | ending(command, pidfd, failure)
 
@@ -85,8 +128,8 @@ def catch_signals() -> int:
     """Make signals harmless for us; return a descriptor from which each arrival can be read as one byte.
 
     Handlers, not SIG_IGN, which the command would inherit. Bytes, not a count in a handler: Python runs a handler
-    once for signals that arrive together. Blocked until the command has begun; the service starts us with them
-    blocked, so that a SIGTERM sent while Python starts is kept, too.
+    once for signals that arrive together. They have been blocked all along, since the service started the process that
+    we were forked from, and are until the command has begun: so a SIGTERM sent at the very start is kept, too.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
     readable, writable = os.pipe()
@@ -105,7 +148,7 @@ def become_subreaper() -> None:
         raise OSError(number, os.strerror(number))
 
 
-def fork_command(spec: dict[str, Any], directory: Path) -> tuple[int, int, int]:
+def fork_command(spec: dict[str, Any], directory: Path, environment: int) -> tuple[int, int, int]:
     """Fork the command, which waits; return its pid, the pipe that lets it go, the pipe that tells why it could not."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     stdout, stderr = (os.open(directory / name, flags, 0o600) for name in ("stdout", "stderr"))
@@ -114,13 +157,13 @@ def fork_command(spec: dict[str, Any], directory: Path) -> tuple[int, int, int]:
     pid = os.fork()
     if pid == 0:
         os.close(go_write)  # or it would itself hold open the pipe whose end tells that we died
-        become_command(spec, stdout, stderr, go_read, failure_write)
-    for descriptor in (stdout, stderr, go_read, failure_write):
+        become_command(spec, environment, stdout, stderr, go_read, failure_write)
+    for descriptor in (environment, stdout, stderr, go_read, failure_write):
         os.close(descriptor)
     return pid, go_write, failure_read
 
 
-def become_command(spec: dict[str, Any], stdout: int, stderr: int, go: int, failure: int) -> NoReturn:
+def become_command(spec: dict[str, Any], environment: int, stdout: int, stderr: int, go: int, failure: int) -> NoReturn:
     """In the child: wait for permission, undo what the supervisor changed, and become the command."""
     doing = "Preparing the command"
     try:
@@ -129,14 +172,18 @@ def become_command(spec: dict[str, Any], stdout: int, stderr: int, go: int, fail
             os.dup2(stderr, 2)
             restore_signals()
             doing = f"Entering the working directory {spec['cwd']!r:.200}"
-            os.chdir(spec["cwd"].encode("utf-8", "surrogateescape"))
+            os.chdir(to_bytes(spec["cwd"]))
             doing = f"Starting {spec['argv'][0]!r:.200}"
-            argv = [argument.encode("utf-8", "surrogateescape") for argument in spec["argv"]]
-            os.execvpe(argv[0], argv, initial_environment())  # noqa: S606 - that no shell is started is the point
+            argv = [to_bytes(argument) for argument in spec["argv"]]
+            variables = read_environment(environment)
+            os.execvpe(argv[0], argv, variables)  # noqa: S606 - that no shell is started is the point
     except Exception as error:
-        number = error.errno if isinstance(error, OSError) else None
-        why = os.strerror(number) if number else str(error)
-        advice = "Check that it exists and may be used, and that no argument is too large."
+        number = error.errno if isinstance(error, OSError) else errno.EINVAL
+        why = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
+        advice = (
+            "Check that it exists and may be used, and that no argument and no variable of its environment is larger "
+            "than 131,071 bytes or holds a NUL."
+        )
         os.write(failure, json.dumps({"error": f"{doing} was refused: {why}. {advice}", "errno": number}).encode())
     finally:
         os._exit(127)
@@ -149,10 +196,15 @@ def restore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def initial_environment() -> dict[bytes, bytes]:
-    """Return the environment we were started with: Python adds LC_CTYPE to ``os.environ`` where no locale is set."""
-    entries = Path("/proc/self/environ").read_bytes().split(b"\0")
-    return {name: value for name, equals, value in (entry.partition(b"=") for entry in entries) if equals}
+def read_environment(descriptor: int) -> dict[bytes, bytes]:
+    """Return the command's environment."""
+    with open(descriptor, encoding="utf-8") as file:
+        return {to_bytes(name): to_bytes(value) for name, value in json.load(file).items()}
+
+
+def to_bytes(text: str) -> bytes:
+    """Return the bytes as which the service had this text, whichever locale is set here."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def identities(command: int) -> dict[str, Any]:
@@ -313,34 +365,36 @@ def children() -> list[int]:
     return found
 
 
-def write_whole(path: Path, content: dict[str, Any], *, durably: bool = False) -> None:
-    """Write JSON so that a reader finds either all of it or nothing; ``durably``: after a power failure, too."""
+def write_whole(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON so that a reader finds either all of it or nothing."""
     draft = path.with_name(f"{path.name}.draft")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         json.dump(content, file)
-        if durably:
-            file.flush()
-            os.fsync(file.fileno())
     draft.replace(path)
-    if durably:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def make_durable(path: Path) -> None:
+    """Keep a file that was written whole through a power failure."""
+    for part in (path, path.parent):
+        descriptor = os.open(part, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)
 
 
 def tell_trouble(error: Exception) -> None:
     """Write the traceback to our log where that is possible: it is on the disk that may be full."""
-    # Not with the module traceback: it would take 2 ms of our start, and imported later it may have been replaced.
-    sys.excepthook(type(error), error, error.__traceback__)
+    with suppress(OSError):
+        traceback.print_exception(error)
 
 
 def write_stubbornly(path: Path, content: dict[str, Any], attempts: int = WRITE_ATTEMPTS) -> bool:
     """Write even where the disk is full for a while: without this record nobody learns how the command ended."""
     for _ in range(attempts):
         try:
-            write_whole(path, content, durably=True)
+            write_whole(path, content)
+            make_durable(path)
         except OSError as error:
             with suppress(OSError):
                 path.with_name("reserve").unlink(missing_ok=True)  # now is the time for it
@@ -352,4 +406,4 @@ def write_stubbornly(path: Path, content: dict[str, Any], attempts: int = WRITE_
 
 
 if __name__ == "__main__":
-    os._exit(main(Path(sys.argv[1])))  # all is written; taking Python down in an orderly way would take 5 ms
+    serve(socket.socket(fileno=0))

@@ -221,6 +221,7 @@ BOUNDARIES = {
     ("runners/recovery.py", "_of_run"): "logs it: one record that can't be read is not the others' trouble",
     ("runners/recovery.py", "_readable"): "logs it: one record that can't be read is not the others' trouble",
     ("runners/retention.py", "keep_tidy"): "logs it; the next round does what this one left",
+    ("runners/supervisor.py", "fork_supervisor"): "writes it to its log; the child must not live on",
     ("runners/supervisor.py", "main"): "writes it to the file that the service reads",
     ("runners/supervisor.py", "become_command"): "tells the parent through a pipe; the child must not live on",
 }

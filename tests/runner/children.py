@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LIFETIME = 60.0  # seconds
@@ -27,11 +27,15 @@ def argv_of(name: str, *arguments: object) -> list[str]:
 def stopped(pid: int) -> Iterator[None]:
     """Keep a process from running, so that all signals that it gets meanwhile meet in it."""
     os.kill(pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+    status = Path(f"/proc/{pid}/stat")
+    end = time.monotonic() + LIFETIME
+    while status.read_text().rpartition(")")[2].split()[0] != "T" and time.monotonic() < end:
+        time.sleep(0.001)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # it was killed meanwhile
+            os.kill(pid, signal.SIGCONT)
 
 
 def say(word: object) -> None:

@@ -7,6 +7,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+from runners.fork_server import ForkServer
 from runners.lock import StackLock
 from runners.runs import Command, Run
 
@@ -15,7 +16,8 @@ async def serve(runs: Path, lock: StackLock, argv: list[str]) -> None:
     assert lock.try_acquire()
     minute = timedelta(minutes=1)
     command = Command("up", argv, cwd=runs, environment={}, limit=minute, graces=(minute, minute))
-    await Run.create(runs, "update").execute(command, lock)
+    with ForkServer() as supervisors:
+        await Run.create(runs, "update").execute(command, lock, supervisors)
 
 
 if __name__ == "__main__":

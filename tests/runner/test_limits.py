@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runners import process
+from runners.fork_server import ForkServer
 from runners.limits import MIB, RunLimits, default_memory_limit, exceeded
 from runners.lock import StackLock
 from runners.runs import Command, Run
@@ -41,10 +42,10 @@ async def running(place: Path, name: str, *arguments: object) -> AsyncIterator[P
     """Have a command that is one of the children, and that has said "ready"; yields its directory."""
     lock = StackLock(place / "lock")
     assert lock.try_acquire()
-    with lock:
+    with lock, ForkServer() as supervisors:
         run = Run.create(place / "runs", "0123456789abcdef01234567")
         command = Command("up", argv_of(name, *arguments), Path("/"), {}, LONG, (LONG, LONG))
-        executing = asyncio.create_task(run.execute(command, lock))
+        executing = asyncio.create_task(run.execute(command, lock, supervisors))
         await has_said(run.directory / "01-up" / "stdout", "ready")
         yield run.directory / "01-up"
         run.hasten()

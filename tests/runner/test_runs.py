@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from runners import process, runs
+from runners.fork_server import ForkServer
 from runners.lock import Holder, StackLock, Suspect
 from runners.output import read_tail
 from runners.process import ProcessIdentity
@@ -68,9 +69,9 @@ def output_of(run: Run, directory: str = "01-up") -> Path:
     return run.directory / directory / "stdout"
 
 
-async def abandoned(run: Run, lock: StackLock, what: Command) -> None:
+async def abandoned(run: Run, lock: StackLock, supervisors: ForkServer, what: Command) -> None:
     """Have a command that nobody waits for any more, as after the death of a service, and that has said "ready"."""
-    executing = asyncio.create_task(run.execute(what, lock))
+    executing = asyncio.create_task(run.execute(what, lock, supervisors))
     await has_said(output_of(run), "ready")
     executing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -108,9 +109,9 @@ def keeper_of(lock: StackLock) -> subprocess.Popen[bytes]:
 
 
 class TestExecute:
-    async def test_a_command_runs_to_its_end(self, run: Run, lock: StackLock) -> None:
+    async def test_a_command_runs_to_its_end(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """Its status and the paths of what it wrote are the answer."""
-        end = await run.execute(command("describe", "a b"), lock)
+        end = await run.execute(command("describe", "a b"), lock, supervisors)
 
         directory = run.directory / "01-up"
         assert end == CommandEnd(directory, 0, reason=None, stage=Stage.NONE, error=None, errno=None)
@@ -119,92 +120,104 @@ class TestExecute:
         assert end.stderr.read_text() == "to stderr\n"
         assert end.events == directory / "events"
 
-    async def test_a_failing_command_is_an_ending(self, run: Run, lock: StackLock) -> None:
+    async def test_a_failing_command_is_an_ending(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """A failure of Pulumi is not an error of the run."""
-        end = await run.execute(command("leave", 7), lock)
+        end = await run.execute(command("leave", 7), lock, supervisors)
 
         assert (end.returncode, end.error, end.clean) == (7, None, True)
 
-    async def test_commands_of_a_run_are_numbered(self, run: Run, lock: StackLock) -> None:
+    async def test_commands_of_a_run_are_numbered(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """Each has a directory of its own, known before it runs, in the order in which they ran."""
         (run.directory / "module").mkdir()
         expected = [run.next_directory("up")]
-        ends = [await run.execute(command("leave", 0), lock)]
+        ends = [await run.execute(command("leave", 0), lock, supervisors)]
         expected.append(run.next_directory("up"))
-        ends.append(await run.execute(command("leave", 0), lock))
+        ends.append(await run.execute(command("leave", 0), lock, supervisors))
 
         assert [end.directory for end in ends] == expected == [run.directory / "01-up", run.directory / "02-up"]
         assert [end.name for end in ends] == ["up", "up"]
         assert run.command_ends() == ends
         assert len(commands_of(run)) == 2
 
-    async def test_the_environment_reaches_the_command_and_no_file(self, run: Run, lock: StackLock) -> None:
+    async def test_the_environment_reaches_the_command_and_no_file(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """Secrets stand in the environment, so it is handed over and not written down."""
         what = Command(
             "up", ["/bin/cat", "/proc/self/environ"], Path("/"), {"PASSPHRASE": "s3cret"}, LONG, (LONG, LONG)
         )
-        end = await run.execute(what, lock)
+        end = await run.execute(what, lock, supervisors)
 
         assert end.stdout.read_bytes() == b"PASSPHRASE=s3cret\0"
         others = [path for path in end.directory.iterdir() if path != end.stdout]
         assert not any(b"s3cret" in path.read_bytes() for path in others)
 
-    async def test_all_files_are_the_owners(self, run: Run, lock: StackLock) -> None:
+    async def test_all_files_are_the_owners(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """Directories have mode 0700 and files 0600."""
-        end = await run.execute(command("leave", 0), lock)
+        end = await run.execute(command("leave", 0), lock, supervisors)
 
         assert {path.stat().st_mode & 0o777 for path in (run.directory, end.directory)} == {0o700}
         assert {path.stat().st_mode & 0o777 for path in end.directory.iterdir()} == {0o600}
 
-    async def test_no_record_of_the_service_is_inherited(self, run: Run, lock: StackLock) -> None:
+    async def test_no_record_of_the_service_is_inherited(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """Of all that the service has open, a command gets the lock and nothing else."""
-        end = await run.execute(command("descriptors"), lock)
+        end = await run.execute(command("descriptors"), lock, supervisors)
 
         assert json.loads(end.stdout.read_text()) == ["/dev/null", str(end.stdout), str(end.stderr), str(lock.path)]
 
-    async def test_a_time_out_is_told(self, run: Run, lock: StackLock) -> None:
+    async def test_a_time_out_is_told(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """The limit begins the ladder, and the end says how far it went."""
-        end = await run.execute(command("deaf", 9, limit=SHORT, graces=(SHORT, SHORT)), lock)
+        end = await run.execute(command("deaf", 9, limit=SHORT, graces=(SHORT, SHORT)), lock, supervisors)
 
         assert (end.returncode, end.reason, end.stage) == (-9, Reason.DEADLINE, Stage.KILLED)
         assert not end.clean
 
-    async def test_a_missing_program_is_an_ending(self, run: Run, lock: StackLock) -> None:
+    async def test_a_missing_program_is_an_ending(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """There is no status, but an errno and a sentence."""
-        end = await run.execute(Command("up", ["/nowhere/pulumi"], Path("/"), {}, LONG, (LONG, LONG)), lock)
+        end = await run.execute(
+            Command("up", ["/nowhere/pulumi"], Path("/"), {}, LONG, (LONG, LONG)), lock, supervisors
+        )
 
         assert (end.returncode, end.errno, end.clean) == (None, errno.ENOENT, False)
         assert end.error is not None
         assert "'/nowhere/pulumi'" in end.error
 
-    async def test_a_value_that_is_too_large_is_an_ending(self, run: Run, lock: StackLock) -> None:
+    async def test_a_value_that_is_too_large_is_an_ending(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """Linux takes up to 131,071 bytes in one variable, its name included; more is refused with a sentence."""
-        end = await run.execute(command("leave", 0, environment={"A": "x" * 131_072}), lock)
+        end = await run.execute(command("leave", 0, environment={"A": "x" * 131_072}), lock, supervisors)
 
         assert (end.returncode, end.errno) == (None, errno.E2BIG)
         assert end.error is not None
         assert "131,071" in end.error
 
-    async def test_the_largest_value_possible_arrives(self, run: Run, lock: StackLock) -> None:
+    async def test_the_largest_value_possible_arrives(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """One byte less is no trouble."""
-        end = await run.execute(command("leave", 0, environment={"A": "x" * (131_071 - len("A="))}), lock)
+        end = await run.execute(command("leave", 0, environment={"A": "x" * (131_071 - len("A="))}), lock, supervisors)
 
         assert end.returncode == 0
 
-    async def test_a_nul_in_the_environment_is_an_ending(self, run: Run, lock: StackLock) -> None:
+    async def test_a_nul_in_the_environment_is_an_ending(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """What no environment can hold is refused with a sentence."""
-        end = await run.execute(command("leave", 0, environment={"A": "\0"}), lock)
+        end = await run.execute(command("leave", 0, environment={"A": "\0"}), lock, supervisors)
 
         assert (end.returncode, end.errno) == (None, errno.EINVAL)
 
-    async def test_nothing_runs_without_the_lock(self, run: Run, tmp_path: Path) -> None:
+    async def test_nothing_runs_without_the_lock(self, run: Run, tmp_path: Path, supervisors: ForkServer) -> None:
         """A lock that is not held is a mistake of the caller, found before anything starts."""
         with pytest.raises(RuntimeError, match="not held"):
-            await run.execute(command("leave", 0), StackLock(tmp_path / "lock"))
+            await run.execute(command("leave", 0), StackLock(tmp_path / "lock"), supervisors)
 
-    async def test_a_killed_supervisor_is_an_ending_without_a_status(self, run: Run, lock: StackLock) -> None:
+    async def test_a_killed_supervisor_is_an_ending_without_a_status(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """The command and all in its session are ended in the supervisor's place, and the end is said to be unknown."""
-        executing = asyncio.create_task(run.execute(command("plugins", run.directory / "pids"), lock))
+        executing = asyncio.create_task(run.execute(command("plugins", run.directory / "pids"), lock, supervisors))
         await has_said(output_of(run), "ready")
         kill(run, "supervisor")
 
@@ -217,11 +230,13 @@ class TestExecute:
         lock.release()
         assert lock.try_acquire()
 
-    async def test_a_stuck_supervisor_does_not_hold_us_up_for_ever(self, tmp_path: Path, lock: StackLock) -> None:
+    async def test_a_stuck_supervisor_does_not_hold_us_up_for_ever(
+        self, tmp_path: Path, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """One that is over its own limits by more than the margin is killed, and its command ended from here."""
         run = Run(Run.create(tmp_path / "runs", "stuck").directory, margin=MARGIN)
         what = command("polite", limit=SHORT, graces=(SHORT, SHORT))
-        executing = asyncio.create_task(run.execute(what, lock))
+        executing = asyncio.create_task(run.execute(what, lock, supervisors))
         await eventually(lambda: commands_of(run))
         os.kill(_supervisor_pid(run), signal.SIGSTOP)
 
@@ -232,9 +247,9 @@ class TestExecute:
 
 
 class TestHasten:
-    async def test_each_call_takes_the_next_step(self, run: Run, lock: StackLock) -> None:
+    async def test_each_call_takes_the_next_step(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """Twice is two SIGTERMs, without the grace between them."""
-        executing = asyncio.create_task(run.execute(command("deaf", 1), lock))
+        executing = asyncio.create_task(run.execute(command("deaf", 1), lock, supervisors))
         await has_said(output_of(run), "ready")
         run.hasten()
         await has_said(output_of(run), "SIGTERM")
@@ -244,9 +259,9 @@ class TestHasten:
 
         assert (end.returncode, end.reason, end.stage) == (8, Reason.ASKED, Stage.TERMINATED)
 
-    async def test_calls_in_a_row_are_as_many_steps(self, run: Run, lock: StackLock) -> None:
+    async def test_calls_in_a_row_are_as_many_steps(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """Twice at once is two SIGTERMs, even if both wait for the supervisor, and the command hears both."""
-        executing = asyncio.create_task(run.execute(command("deaf", 1), lock))
+        executing = asyncio.create_task(run.execute(command("deaf", 1), lock, supervisors))
         await has_said(output_of(run), "ready")
         with stopped(_supervisor_pid(run)):
             run.hasten()
@@ -257,9 +272,11 @@ class TestHasten:
 
         assert (end.returncode, end.reason, end.stage) == (8, Reason.ASKED, Stage.TERMINATED)
 
-    async def test_a_call_before_the_supervisor_runs_is_not_lost(self, run: Run, lock: StackLock) -> None:
+    async def test_a_call_before_the_supervisor_runs_is_not_lost(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """Asked while the command is only being started, it is interrupted as soon as it runs."""
-        executing = asyncio.create_task(run.execute(command("polite"), lock))
+        executing = asyncio.create_task(run.execute(command("polite"), lock, supervisors))
         await asyncio.sleep(0)  # execute has begun, and its thread has not answered
         run.hasten()
 
@@ -267,11 +284,13 @@ class TestHasten:
 
         assert (end.reason, end.stage) == (Reason.ASKED, Stage.INTERRUPTED)
 
-    async def test_a_finishing_engine_is_not_interrupted(self, run: Run, lock: StackLock) -> None:
+    async def test_a_finishing_engine_is_not_interrupted(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """The quiet markers reach the supervisor."""
         events, go = run.next_directory("up") / "events", run.directory / "go"
         what = command("finishing", events, go, quiet_markers=('"summaryEvent"',))
-        executing = asyncio.create_task(run.execute(what, lock))
+        executing = asyncio.create_task(run.execute(what, lock, supervisors))
         await has_said(output_of(run), "ready")
         run.hasten()
         go.touch()
@@ -280,24 +299,28 @@ class TestHasten:
 
         assert (end.returncode, end.reason, end.stage) == (0, Reason.ASKED, Stage.NONE)
 
-    async def test_a_run_that_was_hastened_between_two_commands_stays_so(self, run: Run, lock: StackLock) -> None:
+    async def test_a_run_that_was_hastened_between_two_commands_stays_so(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """The next command is interrupted as it begins: what was asked for is not lost with the one before."""
-        await run.execute(command("leave", 0), lock)
+        await run.execute(command("leave", 0), lock, supervisors)
         run.hasten()
 
-        end = await run.execute(command("polite"), lock)
+        end = await run.execute(command("polite"), lock, supervisors)
 
         assert (end.reason, end.stage) == (Reason.ASKED, Stage.INTERRUPTED)
 
 
 class TestExtend:
     @pytest.mark.parametrize("is_starting", [True, False])
-    async def test_a_command_outlives_its_first_limit(self, tmp_path: Path, lock: StackLock, is_starting: bool) -> None:
+    async def test_a_command_outlives_its_first_limit(
+        self, tmp_path: Path, lock: StackLock, is_starting: bool, supervisors: ForkServer
+    ) -> None:
         """Whether it runs or is only being started, it has the new time, and its supervisor does not count as stuck."""
         run = Run(Run.create(tmp_path / "runs", "extended").directory, margin=SHORT)
         go, limit = run.directory / "go", timedelta(seconds=3)
         what = command("wait_for", go, limit=limit, graces=(timedelta(), timedelta()))
-        executing = asyncio.create_task(run.execute(what, lock))
+        executing = asyncio.create_task(run.execute(what, lock, supervisors))
         if is_starting:
             await asyncio.sleep(0)  # execute has begun, and its thread has not answered
         else:
@@ -313,9 +336,13 @@ class TestExtend:
         assert (end.returncode, end.reason, end.stage) == (0, None, Stage.NONE)
         assert run.extension == LONG
 
-    async def test_a_command_that_may_not_be_extended_keeps_its_limit(self, run: Run, lock: StackLock) -> None:
+    async def test_a_command_that_may_not_be_extended_keeps_its_limit(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """The time is for those that come later."""
-        executing = asyncio.create_task(run.execute(command("polite", limit=SHORT, extensible=False), lock))
+        executing = asyncio.create_task(
+            run.execute(command("polite", limit=SHORT, extensible=False), lock, supervisors)
+        )
         await asyncio.sleep(0)  # execute has begun, and its thread has not answered
         await run.extend(LONG)
 
@@ -323,9 +350,11 @@ class TestExtend:
             assert (await executing).reason is Reason.DEADLINE
         assert run.extension == LONG
 
-    async def test_an_extension_that_cannot_be_written_changes_nothing(self, run: Run, lock: StackLock) -> None:
+    async def test_an_extension_that_cannot_be_written_changes_nothing(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """It is told, and may be asked for again."""
-        executing = asyncio.create_task(run.execute(command("polite"), lock))
+        executing = asyncio.create_task(run.execute(command("polite"), lock, supervisors))
         await has_said(output_of(run), "ready")
         obstacle = run.directory / "01-up" / "limit.json.draft"
         obstacle.mkdir()
@@ -341,11 +370,11 @@ class TestExtend:
 
     @pytest.mark.parametrize(("extensible", "reason"), [(True, None), (False, Reason.DEADLINE)])
     async def test_an_extension_between_two_commands_reaches_the_second(
-        self, run: Run, lock: StackLock, extensible: bool, reason: Reason | None
+        self, run: Run, lock: StackLock, extensible: bool, reason: Reason | None, supervisors: ForkServer
     ) -> None:
         """Asked while the first one ran, written after it has ended: the second was not told by its caller."""
         first, second = run.directory / "first", run.directory / "second"
-        executing = asyncio.create_task(run.execute(command("wait_for", first), lock))
+        executing = asyncio.create_task(run.execute(command("wait_for", first), lock, supervisors))
         await has_said(output_of(run), "ready")
         slow_disk = run.directory / "01-up" / "limit.json.draft"
         os.mkfifo(slow_disk)  # whoever writes to it waits for a reader
@@ -353,7 +382,7 @@ class TestExtend:
         first.touch()
         await executing
         what = command("wait_for", second, limit=timedelta(), extensible=extensible)
-        executing = asyncio.create_task(run.execute(what, lock))
+        executing = asyncio.create_task(run.execute(what, lock, supervisors))
         await asyncio.sleep(0)  # execute has begun
         with slow_disk.open("rb"):
             await extending
@@ -369,10 +398,12 @@ class TestExtend:
 
 
 class TestCancelling:
-    async def test_a_cancelled_wait_leaves_the_command_running(self, run: Run, lock: StackLock) -> None:
+    async def test_a_cancelled_wait_leaves_the_command_running(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """It ends by itself, its end is recorded, and the lock stays taken until then."""
         go = run.directory / "go"
-        await abandoned(run, lock, command("wait_for", go))
+        await abandoned(run, lock, supervisors, command("wait_for", go))
 
         assert not lock.try_acquire()
         go.touch()
@@ -381,9 +412,11 @@ class TestCancelling:
         assert output_of(run).read_text() == "ready\ndone\n"
         assert await run.end_leftover(lock, (LONG, LONG))
 
-    async def test_a_cancel_during_the_start_does_not_lose_the_lock(self, run: Run, lock: StackLock) -> None:
+    async def test_a_cancel_during_the_start_does_not_lose_the_lock(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """When the cancellation comes out the child has its copy, so that releasing ours opens no gap."""
-        executing = asyncio.create_task(run.execute(command("polite"), lock))
+        executing = asyncio.create_task(run.execute(command("polite"), lock, supervisors))
         await asyncio.sleep(0)  # execute has begun, and its thread has not answered
         executing.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -450,10 +483,12 @@ def next_life(run: Run) -> Run:
 
 
 class TestAdopt:
-    async def test_a_command_that_goes_on_is_waited_for(self, run: Run, lock: StackLock) -> None:
+    async def test_a_command_that_goes_on_is_waited_for(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """Its own end is returned, and it is not disturbed."""
         go = run.directory / "go"
-        await abandoned(run, lock, command("wait_for", go))
+        await abandoned(run, lock, supervisors, command("wait_for", go))
         adopting = asyncio.create_task(next_life(run).adopt(run.directory / "01-up", lock))
         await asyncio.sleep(0)
         go.touch()
@@ -463,9 +498,9 @@ class TestAdopt:
         assert (end.returncode, end.reason, end.stage, end.name) == (0, None, Stage.NONE, "up")
         assert await run.end_leftover(lock, (LONG, LONG))
 
-    async def test_one_that_had_ended_is_told_at_once(self, run: Run, lock: StackLock) -> None:
+    async def test_one_that_had_ended_is_told_at_once(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """Also without anybody who waited for it; the lock is ours then."""
-        await abandoned(run, lock, command("polite"))
+        await abandoned(run, lock, supervisors, command("polite"))
         assert await run.end_leftover(lock, (LONG, LONG))
         lock.release()
 
@@ -474,9 +509,9 @@ class TestAdopt:
         assert (end.reason, end.stage) == (Reason.ASKED, Stage.INTERRUPTED)
         assert lock.held
 
-    async def test_it_can_be_hastened(self, run: Run, lock: StackLock) -> None:
+    async def test_it_can_be_hastened(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """Each call is a step, as for a command of ours."""
-        await abandoned(run, lock, command("deaf", 1))
+        await abandoned(run, lock, supervisors, command("deaf", 1))
         adopted = next_life(run)
         adopting = asyncio.create_task(adopted.adopt(run.directory / "01-up", lock))
         adopted.hasten()
@@ -489,10 +524,12 @@ class TestAdopt:
         assert await run.end_leftover(lock, (LONG, LONG))
 
     @pytest.mark.parametrize("is_adopting", [True, False])
-    async def test_it_can_be_extended(self, run: Run, lock: StackLock, is_adopting: bool) -> None:
+    async def test_it_can_be_extended(
+        self, run: Run, lock: StackLock, is_adopting: bool, supervisors: ForkServer
+    ) -> None:
         """The new limit counts from the command's beginning, over both lives, also where it was asked for before."""
         go, limit = run.directory / "go", run.directory / "01-up" / "limit.json"
-        await abandoned(run, lock, command("wait_for", go, limit=LONG))
+        await abandoned(run, lock, supervisors, command("wait_for", go, limit=LONG))
         adopted = next_life(run)
         if not is_adopting:
             await adopted.extend(LONG)
@@ -509,9 +546,11 @@ class TestAdopt:
         assert told == {"limit": 60.0}
         assert await run.end_leftover(lock, (LONG, LONG))
 
-    async def test_without_its_supervisor_the_command_is_ended(self, run: Run, lock: StackLock) -> None:
+    async def test_without_its_supervisor_the_command_is_ended(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """Nobody keeps its deadline or learns its status any more: its end is unknown, and nothing of it lives."""
-        await abandoned(run, lock, command("polite", graces=(SHORT, SHORT)))
+        await abandoned(run, lock, supervisors, command("polite", graces=(SHORT, SHORT)))
         kill(run, "supervisor")
 
         async with asyncio.timeout(LIMIT):
@@ -522,9 +561,9 @@ class TestAdopt:
         assert await run.end_leftover(lock, (LONG, LONG))
         assert not any(process.is_alive(one) for one in commands_of(run))
 
-    async def test_a_cancelled_wait_leaves_it_running(self, run: Run, lock: StackLock) -> None:
+    async def test_a_cancelled_wait_leaves_it_running(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """As with one of ours, a later life may adopt it again."""
-        await abandoned(run, lock, command("polite"))
+        await abandoned(run, lock, supervisors, command("polite"))
         adopted = next_life(run)
         adopting = asyncio.create_task(adopted.adopt(run.directory / "01-up", lock))
         await asyncio.sleep(0)  # adopting has begun
@@ -537,46 +576,54 @@ class TestAdopt:
 
 
 class TestEndLeftover:
-    async def test_a_live_supervisor_ends_its_command(self, run: Run, lock: StackLock) -> None:
+    async def test_a_live_supervisor_ends_its_command(self, run: Run, lock: StackLock, supervisors: ForkServer) -> None:
         """It walks the ladder when asked, and the stack's lock is ours then."""
-        await abandoned(run, lock, command("deaf", 1, graces=(SHORT, LONG)))
+        await abandoned(run, lock, supervisors, command("deaf", 1, graces=(SHORT, LONG)))
 
         assert await run.end_leftover(lock, (LONG, LONG))
         assert lock.held
         end = json.loads((run.directory / "01-up" / "exit.json").read_text())
         assert (end["returncode"], end["reason"], end["stage"]) == (8, "asked", "terminated")
 
-    async def test_without_a_supervisor_the_command_is_ended_from_here(self, run: Run, lock: StackLock) -> None:
+    async def test_without_a_supervisor_the_command_is_ended_from_here(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """The same steps are taken, and what remains in the session is killed."""
-        await abandoned(run, lock, command("plugins", run.directory / "pids"))
+        await abandoned(run, lock, supervisors, command("plugins", run.directory / "pids"))
         kill(run, "supervisor")
 
         assert await run.end_leftover(lock, (SHORT, SHORT))
         assert lock.held
         assert process.session_members(_supervisor_pid(run)) == []
 
-    async def test_a_finishing_command_without_a_supervisor_is_spared(self, run: Run, lock: StackLock) -> None:
+    async def test_a_finishing_command_without_a_supervisor_is_spared(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """It is given the time of both graces to finish, without a signal, as its supervisor would have done."""
         events, never = run.next_directory("up") / "events", run.directory / "never"
-        await abandoned(run, lock, command("finishing", events, never, quiet_markers=('"summaryEvent"',)))
+        await abandoned(run, lock, supervisors, command("finishing", events, never, quiet_markers=('"summaryEvent"',)))
         kill(run, "supervisor")
 
         assert await run.end_leftover(lock, (SHORT, SHORT))
         assert output_of(run).read_text() == "ready\n"
 
-    async def test_plugins_without_supervisor_and_command_are_killed(self, run: Run, lock: StackLock) -> None:
+    async def test_plugins_without_supervisor_and_command_are_killed(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """They hold the lock and would go on changing things; the session's number leads to them."""
-        await abandoned(run, lock, command("plugins", run.directory / "pids"))
+        await abandoned(run, lock, supervisors, command("plugins", run.directory / "pids"))
         kill(run, "supervisor")
         kill(run, "command")
 
         assert await run.end_leftover(lock, (SHORT, SHORT))
         assert process.session_members(_supervisor_pid(run)) == []
 
-    async def test_an_end_that_nobody_recorded_is_among_the_ends(self, run: Run, lock: StackLock) -> None:
+    async def test_an_end_that_nobody_recorded_is_among_the_ends(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """Or the command before, which went well, would seem to be the last word."""
-        await run.execute(command("leave", 0), lock)
-        executing = asyncio.create_task(run.execute(command("polite"), lock))
+        await run.execute(command("leave", 0), lock, supervisors)
+        executing = asyncio.create_task(run.execute(command("polite"), lock, supervisors))
         await has_said(output_of(run, "02-up"), "ready")
         executing.cancel()
         os.kill(_supervisor_pid(run, "02-up"), signal.SIGKILL)
@@ -588,9 +635,11 @@ class TestEndLeftover:
         assert (second.returncode, second.clean) == (None, False)
         assert second.error is not None
 
-    async def test_a_run_that_is_all_dead_gives_the_lock(self, run: Run, lock: StackLock) -> None:
+    async def test_a_run_that_is_all_dead_gives_the_lock(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """Nothing is waited for when nothing lives."""
-        await abandoned(run, lock, command("polite"))
+        await abandoned(run, lock, supervisors, command("polite"))
         kill(run, "supervisor")
         kill(run, "command")
         await eventually(lambda: not process.is_alive(commands_of(run)[0]))
@@ -738,11 +787,13 @@ class TestStackLock:
         """Another machine may have the same name and the same pid in use: only the time tells the two apart."""
         assert holder.is_one_of([Suspect("host", 7, 100.9, 160)]) is is_one
 
-    async def test_suspects_name_the_host_and_the_time_of_the_run(self, tmp_path: Path, lock: StackLock) -> None:
+    async def test_suspects_name_the_host_and_the_time_of_the_run(
+        self, tmp_path: Path, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """What the run's own files say, whatever the host's name is when they are read."""
         before = time.time()
         run = Run.create(tmp_path / "runs", "update")
-        await run.execute(command("leave", 0), lock)
+        await run.execute(command("leave", 0), lock, supervisors)
         os.utime(run.directory / "01-up" / "exit.json", (before + 60, before + 60))
 
         (suspect,) = run.suspects()
@@ -752,9 +803,11 @@ class TestStackLock:
         assert before <= suspect.started <= time.time()
         assert suspect.ended == pytest.approx(before + 60)
 
-    async def test_a_suspect_without_a_recorded_end_has_ended_by_now(self, run: Run, lock: StackLock) -> None:
+    async def test_a_suspect_without_a_recorded_end_has_ended_by_now(
+        self, run: Run, lock: StackLock, supervisors: ForkServer
+    ) -> None:
         """Where the supervisor was killed nobody knows the moment, but that it is over."""
-        await run.execute(command("leave", 0), lock)
+        await run.execute(command("leave", 0), lock, supervisors)
         (run.directory / "01-up" / "exit.json").unlink()
         before = time.time()
 

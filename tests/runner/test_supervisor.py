@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import io
@@ -7,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 
 from runners import process, supervisor
+from runners.fork_server import ForkServer
+from runners.lock import StackLock
+from runners.process import ProcessIdentity
 
 from .children import argv_of, stopped
 from .waiting import eventually, has_said
@@ -27,9 +30,10 @@ SHORT = 0.3
 class Supervised:
     """A supervisor over one command, started as the service starts it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, supervisors: ForkServer) -> None:
         self.directory = directory
-        self.process: subprocess.Popen[bytes] | None = None
+        self.supervisors = supervisors
+        self.identity: ProcessIdentity | None = None
 
     def start(
         self,
@@ -39,7 +43,6 @@ class Supervised:
         quiet_markers: Sequence[str] = (),
         cwd: Path | None = None,
         environment: dict[str, str] | None = None,
-        log: Path | None = None,
     ) -> None:
         spec = {
             "argv": list(argv),
@@ -49,23 +52,23 @@ class Supervised:
             "quiet_markers": quiet_markers,
         }
         (self.directory / "spec.json").write_text(json.dumps(spec))
-        with (log or self.directory / "supervisor.log").open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-IS", supervisor.__file__, self.directory],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                env={"PATH": os.defpath} if environment is None else environment,
-                start_new_session=True,
-            )
+        lock = StackLock(self.directory.with_name("lock"))
+        assert lock.try_acquire()
+        with lock:
+            variables = {"PATH": os.defpath} if environment is None else environment
+            self.identity = process.identify(self.supervisors.start_supervisor(self.directory, variables, lock))
 
     @property
     def stdout(self) -> Path:
         return self.directory / "stdout"
 
+    @property
+    def log(self) -> Path:
+        return self.directory / "supervisor.log"
+
     def ask(self, number: signal.Signals = signal.SIGTERM) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
+        assert self.identity is not None
+        process.send_signal(self.identity, number)
 
     def extend(self, limit: float) -> None:
         """Give the command this limit from its start on, as the service does."""
@@ -80,23 +83,25 @@ class Supervised:
     def pid_of(self, who: str) -> int:
         return int(json.loads((self.directory / "pids.json").read_text())[who]["pid"])
 
+    async def gone(self) -> None:
+        """Wait for the supervisor's end."""
+        await eventually(lambda: self.identity is None or not process.is_alive(self.identity))
+
     async def end(self) -> dict[str, Any]:
         """Wait for the supervisor's end and return what it recorded."""
-        assert self.process is not None
-        await eventually(lambda: self.process and self.process.poll() is not None)
+        await self.gone()
         return dict(json.loads((self.directory / "exit.json").read_text()))
 
 
 @pytest.fixture
-def supervised(tmp_path: Path) -> Iterator[Supervised]:
+def supervised(tmp_path: Path, supervisors: ForkServer) -> Iterator[Supervised]:
     directory = tmp_path / "command"
     directory.mkdir()
-    subject = Supervised(directory)
+    subject = Supervised(directory, supervisors)
     yield subject
-    if subject.process is not None and subject.process.poll() is None:
-        for member in process.session_members(subject.process.pid):
+    if subject.identity is not None:
+        for member in process.session_members(subject.identity.pid):
             process.send_signal(member, signal.SIGKILL)
-        subject.process.wait()
 
 
 class TestEnding:
@@ -148,7 +153,7 @@ class TestEnding:
         obstacle = supervised.directory / "exit.json.draft"
         obstacle.mkdir()
         (tmp_path / "go").touch()
-        await has_said(supervised.directory / "supervisor.log", "IsADirectoryError")
+        await has_said(supervised.log, "IsADirectoryError")
         obstacle.rmdir()
 
         assert (await supervised.end())["returncode"] == 0
@@ -261,7 +266,7 @@ class TestNotStarted:
 
         end = await supervised.end()
 
-        assert (end["returncode"], end["errno"]) == (None, None)
+        assert (end["returncode"], end["errno"]) == (None, errno.EINVAL)
         assert "null byte" in end["error"]
 
     async def test_nothing_starts_without_a_trace_on_disk(self, supervised: Supervised, tmp_path: Path) -> None:
@@ -277,11 +282,11 @@ class TestNotStarted:
     async def test_a_supervisor_killed_before_the_command_begins_takes_it_along(self, supervised: Supervised) -> None:
         """The forked command waits for its supervisor's word, and leaves when there is none any more."""
         supervised.start(argv_of("leave", 0))
-        assert supervised.process is not None
-        supervised.process.kill()
-        supervised.process.wait()
+        supervised.ask(signal.SIGKILL)
+        await supervised.gone()
 
-        session = supervised.process.pid
+        assert supervised.identity is not None
+        session = supervised.identity.pid
         await eventually(lambda: not process.session_members(session))
 
 
@@ -357,10 +362,9 @@ class TestLadder:
         assert "the child heard 0" in supervised.stdout.read_text()
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, supervisor.ASK])
-    async def test_a_request_while_python_starts_is_kept(self, supervised: Supervised, number: signal.Signals) -> None:
-        """One that arrives before the handlers are there counts, since the service starts us with it blocked."""
-        with blocked(number):
-            supervised.start(argv_of("polite"))
+    async def test_a_request_at_the_very_start_is_kept(self, supervised: Supervised, number: signal.Signals) -> None:
+        """One that arrives before the handlers are there counts, since it is blocked from the beginning."""
+        supervised.start(argv_of("polite"))
         supervised.ask(number)
 
         end = await supervised.end()
@@ -415,7 +419,7 @@ class TestStage:
 
         assert (end["returncode"], end["stage"]) == (-9, "killed")
         assert not supervised.stage()
-        assert (supervised.directory / "supervisor.log").read_text().count("IsADirectoryError") == 3
+        assert (supervised.log).read_text().count("IsADirectoryError") == 3
 
 
 class TestExtension:
@@ -429,12 +433,12 @@ class TestExtension:
 
         assert (end["returncode"], end["reason"], end["stage"]) == (1, "deadline", "interrupted")
 
-    async def test_an_extension_while_python_starts_is_kept(self, supervised: Supervised, tmp_path: Path) -> None:
-        """Even a command without any time at first has the new time, since the signal waits for the handlers."""
-        with blocked(signal.SIGHUP):
-            supervised.start(argv_of("wait_for", tmp_path / "go"), limit=0.0)
+    async def test_an_extension_at_the_very_start_is_kept(self, supervised: Supervised, tmp_path: Path) -> None:
+        """One that arrives before the handlers are there counts, since it is blocked from the beginning."""
+        supervised.start(argv_of("wait_for", tmp_path / "go"), limit=1.0)
         supervised.extend(LONG)
         await has_said(supervised.stdout, "ready")
+        await asyncio.sleep(1.2)
         (tmp_path / "go").touch()
 
         end = await supervised.end()
@@ -523,16 +527,6 @@ class TestFinishing:
 
         assert not supervisor.is_finishing(tmp_path / "missing", ["cancelEvent"])
         assert not supervisor.is_finishing(tmp_path / "events", [])
-
-
-@contextlib.contextmanager
-def blocked(number: signal.Signals) -> Iterator[None]:
-    """Block a signal here, and so in a child that is started meanwhile, as the service does."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
 
 def _is_waiting(pid: int) -> bool:
@@ -655,6 +649,7 @@ class TestInProcess:
     async def test_the_end_is_recorded_without_a_log(self, supervised: Supervised, tmp_path: Path) -> None:
         """Where a command can't be watched and nobody can be told why, the service still finds the end."""
         (supervised.directory / "reserve").mkdir()
-        supervised.start(["/bin/touch", str(tmp_path / "began")], log=Path("/dev/full"))
+        supervised.log.symlink_to("/dev/full")
+        supervised.start(["/bin/touch", str(tmp_path / "began")])
 
         assert (await supervised.end())["errno"] == errno.EISDIR

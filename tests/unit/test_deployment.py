@@ -15,6 +15,7 @@ import pytest
 
 from graphql_api.domain.records import CancellationReason, FailureKind, StackUpdateId
 from runners.deployment import HOUSEKEEPING_LIMIT, Deployer, Task
+from runners.fork_server import ForkServer
 from runners.lock import StackLock, Suspect
 from runners.outcome import WORKER_LOST, Outcome, Stop
 from runners.pulumi import PulumiSettings
@@ -43,7 +44,7 @@ class FakeRun:
     def next_directory(self, name: str) -> Path:
         return self.directory / f"{len(self.commands) + 1:02}-{name}"
 
-    async def execute(self, command: Command, _: StackLock) -> CommandEnd:
+    async def execute(self, command: Command, _lock: StackLock, _supervisors: ForkServer) -> CommandEnd:
         directory = self.next_directory(command.name)
         directory.mkdir()
         self.commands.append(command)
@@ -110,7 +111,7 @@ class Scene:
         (module / "Pulumi.yaml").write_text("name: demo\nruntime: yaml\n")
         # Of a backend that is no directory nobody can see whether it has the stack.
         settings = PulumiSettings("s3://bucket", self.directory, None, None, {})
-        return Deployer(Modules(None, module), settings, self._find_cli)
+        return Deployer(Modules(None, module), settings, self._find_cli, ForkServer())
 
     async def _find_cli(self) -> PulumiCli:
         return PulumiCli(self.directory / "pulumi", "3.206.0")

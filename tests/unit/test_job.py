@@ -43,6 +43,7 @@ from graphql_api.domain.records import (
 )
 from runners.changes import FileChanges
 from runners.deployment import Deployer, Observer, Task
+from runners.fork_server import ForkServer
 from runners.job import ANNOUNCEMENT_PATIENCE, Job, JobSettings
 from runners.lease import Lease, LeaseLost
 from runners.limits import RunLimits
@@ -336,7 +337,7 @@ def test_a_cancellation_while_it_is_prepared_starts_no_command(tmp_path: Path) -
 
             run = Run.create(tmp_path / "runs", scene.update.id)
             settings = PulumiSettings(tmp_path.as_uri(), tmp_path, None, None, {})
-            scene.job = scene.job_of(Deployer(Modules(None, _module(tmp_path)), settings, find_cli), run)
+            scene.job = scene.job_of(Deployer(Modules(None, _module(tmp_path)), settings, find_cli, ForkServer()), run)
             deploying = asyncio.create_task(scene.deploy())
             await asyncio.sleep(5)
             await scene.ask()

@@ -15,6 +15,7 @@ from graphql_api.domain.errors import StartRefused
 from graphql_api.domain.records import Phase, utc_now
 from runners.changes import FileChanges
 from runners.deployment import Deployer
+from runners.fork_server import ForkServer
 from runners.job import JobSettings
 from runners.lease import LEASE, THE_SERVICE, Lease, claim_stack, the_only_service
 from runners.limits import RunLimits
@@ -128,7 +129,7 @@ async def test_a_replaced_service_starts_nothing_more(
     )
     worker = Worker(
         ports,
-        Deployer(Modules(None, None), settings, no_cli),
+        Deployer(Modules(None, None), settings, no_cli, ForkServer()),
         FileChanges(),
         WorkerSettings("1234", tmp_path / "runs", tmp_path / "locks", jobs, log_limit=10**6, max_concurrent=2),
         lease,
