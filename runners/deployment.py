@@ -55,7 +55,7 @@ class Observer(Protocol):
     def stop(self) -> Stop | None:
         """Why it is to end, once it is; from then on no command is started."""
 
-    async def running(self) -> None:
+    def running(self) -> None:
         """Called as Pulumi is about to start."""
 
     def ended(self) -> None:
@@ -96,7 +96,7 @@ class Deployer:
         started = asyncio.get_running_loop().time()
         try:
             deployment = await self._prepare(task, run, lock, observer, started)
-            await observer.running()
+            observer.running()
             words = await deployment.up()
         except _Stopped as stopped:
             return stopped.stop.outcome()
@@ -122,7 +122,7 @@ class Deployer:
             return None
         secrets = await asyncio.to_thread(self.secrets)
         if directories[-1].name.endswith(f"-{UP}"):
-            await observer.running()
+            observer.running()
         async with observer.following(directories[-1]):
             end = await run.adopt(directories[-1], lock)
             # A supervisor writes down who it is before its command begins; with the lock in hand none does any more.
@@ -149,21 +149,25 @@ class Deployer:
         return read_words(ends[-1], secrets).outcome(timeout, stop).without(secrets)
 
     async def _prepare(self, task: Task, run: Run, lock: StackLock, observer: Observer, started: float) -> _Deployment:
-        manifest = await asyncio.to_thread(parse, task.manifest)
-        module = await asyncio.to_thread(self.modules.find, manifest.kind)
+        module = run.directory / "module"
+        environment = await asyncio.to_thread(self._lay_out, task, module, run.directory / "stack-input.yaml")
         cli = await self._cli()
-        directory = run.directory / "module"
-        input_file = run.directory / "stack-input.yaml"
-        await asyncio.to_thread(_clear, directory, input_file)
-        await asyncio.to_thread(module.copy, directory, task.stack.split("/")[1])
-        text = stack_input(manifest)
-        await asyncio.to_thread(_write_private, input_file, text)
         # The shipped modules adapt their program to what this version of Pulumi knows.
-        environment = self.settings.environment(text, input_file) | {"STACKCAST_PULUMI_VERSION": cli.version}
+        environment["STACKCAST_PULUMI_VERSION"] = cli.version
         secrets = await asyncio.to_thread(self.secrets)
-        return _Deployment(
-            task, run, lock, observer, self.supervisors, cli.path, directory, environment, secrets, started
-        )
+        return _Deployment(task, run, lock, observer, self.supervisors, cli.path, module, environment, secrets, started)
+
+    def _lay_out(self, task: Task, module: Path, input_file: Path) -> dict[str, str]:
+        """Copy the manifest's module, write its input, and return Pulumi's environment. Blocking."""
+        manifest = parse(task.manifest)
+        original = self.modules.find(manifest.kind)
+        # What an earlier life of the service had laid out goes first.
+        shutil.rmtree(module, ignore_errors=True)
+        input_file.unlink(missing_ok=True)
+        original.copy(module, task.stack.split("/")[1])
+        text = stack_input(manifest)
+        _write_private(input_file, text)
+        return self.settings.environment(text, input_file)
 
     async def _cli(self) -> PulumiCli:
         cli = await self.find_cli()
@@ -308,12 +312,6 @@ def suspect_all(run: Run, lock: StackLock) -> None:
 
 def _refused(kind: FailureKind, message: str) -> Outcome:
     return Outcome(Failure(kind, message))
-
-
-def _clear(directory: Path, file: Path) -> None:
-    """Remove what an earlier life of the service had prepared."""
-    shutil.rmtree(directory, ignore_errors=True)
-    file.unlink(missing_ok=True)
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -75,6 +75,7 @@ class Job:
         self._cancelling = asyncio.Event()
         self._announced = asyncio.Event()
         self._extended = asyncio.Event()
+        self._running = asyncio.Event()
         self._ended = asyncio.Event()
         self._stop = stop_of(record.update.cancellation)
         self._is_hastened = False
@@ -108,6 +109,7 @@ class Job:
             reporter.show_progress(),
             self._announce_cancellation(),
             self._announce_deadline(),
+            self._announce_running(),
             self._announce_recording(),
         ):
             outcome = await work()
@@ -140,10 +142,9 @@ class Job:
         """Why it is to end, once it is."""
         return self._stop
 
-    async def running(self) -> None:
-        """Pulumi is about to start."""
-        if self._stop is None:
-            await self._record.change(_running)
+    def running(self) -> None:
+        """Pulumi is about to start, and need not wait until that is told."""
+        self._running.set()
 
     @asynccontextmanager
     async def following(self, directory: Path) -> AsyncIterator[None]:
@@ -157,6 +158,11 @@ class Job:
         """Pulumi has ended for good: what is asked from now on comes too late."""
         self._ended.set()
         self._announced.set()  # or whoever asked last waits for what is announced no more, and all others with them
+
+    async def _announce_running(self) -> None:
+        await self._running.wait()
+        if self._stop is None:
+            await self._record.change(_running)
 
     async def _announce_recording(self) -> None:
         await self._ended.wait()

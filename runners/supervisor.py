@@ -109,14 +109,14 @@ def run(directory: Path, environment: int) -> dict[str, Any]:
     wake = catch_signals()
     become_subreaper()
     spec = json.loads((directory / "spec.json").read_bytes())
-    with open(os.open(directory / "reserve", os.O_WRONLY | os.O_CREAT, 0o600), "wb") as reserve:
-        reserve.write(bytes(RESERVE))
     command, go, failure = fork_command(spec, directory, environment)
     pidfd = os.pidfd_open(command)
     write_whole(directory / "pids.json", identities(command))
     # Only now, so that no command lives without a trace; if we die before, it reads the pipe's end and leaves.
     os.write(go, b"g")
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+    with open(os.open(directory / "reserve", os.O_WRONLY | os.O_CREAT, 0o600), "wb") as reserve:
+        reserve.write(bytes(RESERVE))
     # A power failure leaves nothing alive, but who has left Pulumi's lock is to be known even then. Pulumi takes it
     # some 50 ms after its start at the earliest.
     make_durable(directory / "pids.json")

@@ -130,7 +130,7 @@ class FakePulumi:
 
     async def deploy(self, task: Task, _: Run, __: StackLock, observer: Observer) -> Outcome:
         self.tasks.append(task)
-        await observer.running()
+        observer.running()
         async with observer.following(self.directory):
             self.directory.mkdir(parents=True)
             self.running.set()
@@ -218,9 +218,10 @@ class Scene:
 
     @asynccontextmanager
     async def deploying(self) -> AsyncIterator[None]:
-        """The job at work from when Pulumi runs until it has ended by itself, which the test has seen to."""
+        """The job at work from when Pulumi is known to run until it has ended by itself, as the test has seen to."""
         task = asyncio.create_task(self.job.deploy(STACK, MANIFEST, None))
         try:
+            await self.until(lambda: self.record.update.phase is Phase.RUNNING or task.done())
             await self.until(lambda: self.pulumi.running.is_set() or task.done())
             yield
             self.pulumi.end(self.pulumi.outcome)
@@ -804,6 +805,34 @@ def test_no_resource_stays_in_progress(tmp_path: Path, outcome: Outcome, state: 
     virtual_time.run(scenario)
 
 
+def test_pulumi_does_not_wait_until_it_is_told_that_it_runs(tmp_path: Path) -> None:
+    """Nothing that it does is told before, and even a short deployment was RUNNING."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            stored = asyncio.Event()
+
+            async def away(_: object) -> None:
+                await stored.wait()
+
+            scene.events.before_append = away
+            deploying = asyncio.create_task(scene.deploy())
+            await scene.pulumi.running.wait()
+            scene.pulumi.write("stdout", "a line\n")
+            assert scene.record.update.phase is Phase.PREPARING
+            scene.pulumi.end()
+            stored.set()
+            await deploying
+
+            told = await scene.told(StatusChanged, LogLine)
+            assert [getattr(what, "phase", "line") for what in told] == [
+                *(Phase.QUEUED, Phase.PREPARING, Phase.RUNNING),
+                *("line", Phase.FINISHED),
+            ]
+
+    virtual_time.run(scenario)
+
+
 @pytest.mark.parametrize("seconds", [0.2, 3.0])
 def test_only_a_long_recording_is_a_phase(tmp_path: Path, seconds: float) -> None:
     """Most deployments are written down at once."""
@@ -834,7 +863,7 @@ def test_a_lost_lease_comes_out_as_itself(tmp_path: Path) -> None:
         async with a_scene(tmp_path) as scene:
 
             async def lose() -> None:
-                await scene.pulumi.running.wait()
+                await scene.until(lambda: scene.record.update.phase is Phase.RUNNING)
                 log = Log(scene.update, Lease(a_claim(epoch=2)), scene.events, scene.backends.wakeups, 10**6)
                 await log.open()
                 await log.append([LogLine(Stream.STDOUT, "theirs")])
@@ -877,7 +906,7 @@ def test_a_cancelled_job_leaves_pulumi_alone(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with a_scene(tmp_path) as scene:
             deploying = asyncio.create_task(scene.deploy())
-            await scene.pulumi.running.wait()
+            await scene.until(lambda: scene.record.update.phase is Phase.RUNNING)
             deploying.cancel()
             await asyncio.wait([deploying])
 
