@@ -41,6 +41,7 @@ from graphql_api.domain.records import (
 from runners import recovery
 from runners.changes import FileChanges
 from runners.deployment import Deployer
+from runners.fork_server import ForkServerLost
 from runners.job import Job, JobSettings
 from runners.lease import Lease, LeaseLost, claim_stack, held
 from runners.lock import StackLock
@@ -52,6 +53,11 @@ from runners.requests import NotYet, heed_requests
 from runners.runs import Run
 
 _BROKEN = Failure(FailureKind.INTERNAL, "The service failed while deploying; its log says more. Deploy again.", True)
+_NOT_STARTED = Failure(
+    FailureKind.INTERNAL,
+    "The process that starts Pulumi was killed just then, and what it may have begun was ended. Deploy again.",
+    retryable=True,
+)
 _REPLACED = "another service took over this database; nothing is started here any more. Stop this service."
 
 _ELSEWHERE = (
@@ -316,16 +322,22 @@ class Worker:
             await work()
         except LeaseLost:
             raise
+        except ForkServerLost as loss:
+            _log.warning("%s: %s", id_, loss)
+            await self._end_badly(record, run, lock, _NOT_STARTED)
         except Exception as error:  # a boundary: whatever went wrong, such as a full disk, the record says so
             _log.exception("%s: deploying", id_)
-            trouble = _refused(error) if isinstance(error, OSError) else _BROKEN
-            await recovery.end_run(run, lock, self._settings.jobs.graces)
-            await recovery.conclude(record, run, self._deployer, self._changes, trouble)
+            await self._end_badly(record, run, lock, _refused(error) if isinstance(error, OSError) else _BROKEN)
         finally:
             del self._jobs[id_]
         # Its directory stays until it is proven that nothing of it lives; the next start looks again.
         if await run.end_leftover(lock, self._settings.jobs.graces):
             await recovery.remove(run)
+
+    async def _end_badly(self, record: Record, run: Run, lock: StackLock, trouble: Failure) -> None:
+        """End what lives of the run; where its files don't say how it ended, it was this trouble."""
+        await recovery.end_run(run, lock, self._settings.jobs.graces)
+        await recovery.conclude(record, run, self._deployer, self._changes, trouble)
 
     async def _manifest(self, record: Record) -> str:
         return await persistently(lambda: self._ports.updates.manifest(record.update.id)) or ""

@@ -1,6 +1,7 @@
 """From the deploy call to the pushed SUCCESS, against bare `pulumi up` on the same module, in turn.
 
-Nothing is pinned: both are Pulumi's own processes for the most part.
+Nothing is pinned: both are Pulumi's own processes for the most part. Eight at once are at work at once on both sides:
+the service has places for all.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ async def measure(stage: Stage) -> AsyncIterator[Figure]:
     (root / "tmp").mkdir()
     write_module(root / "modules")
     path = f"{cli.path.parent}{os.pathsep}{os.environ['PATH']}"
-    async with serving(root, PATH=path, TMPDIR=str(root / "tmp")) as (service, _):
+    places = str(stage.scale.at_once)
+    async with serving(root, PATH=path, TMPDIR=str(root / "tmp"), STACKCAST_MAX_CONCURRENT=places) as (service, _):
         bare = Bare(cli, root, write_module(root / "bare"))
         for name in ("same", *names):
             await bare.first(name)

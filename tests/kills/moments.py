@@ -39,6 +39,7 @@ class Blow:
 
 _RUN = 3 * ((Victim.PULUMI,), (Victim.SUPERVISOR,))
 _SERVICE = ((Victim.SERVICE,), (Victim.SERVICE, Victim.SERVICE))
+_FORK_SERVER = ((Victim.FORK_SERVER,), (Victim.FORK_SERVER, Victim.SERVICE), (Victim.FORK_SERVER, Victim.SUPERVISOR))
 #: Where the service is away, or the supervisor, nobody sees how a run ends.
 _UNSEEN = (
     (Victim.SUPERVISOR, Victim.PULUMI),
@@ -51,12 +52,12 @@ _UNSEEN = (
 )
 _VICTIMS = {
     Moment.QUEUED: _SERVICE,
-    Moment.PREPARING: _SERVICE,  # nothing else is there then
-    Moment.STARTING: (*_SERVICE, *_RUN, *_UNSEEN),
+    Moment.PREPARING: (*_SERVICE, *_FORK_SERVER),  # nothing else is there then
+    Moment.STARTING: (*_SERVICE, *_RUN, *_UNSEEN, *_FORK_SERVER),
     Moment.RUNNING: (*_SERVICE, *_RUN, *_UNSEEN),
     Moment.CANCELLING: (*_SERVICE, *_RUN, *_UNSEEN),
     Moment.RECORDING: (*_SERVICE, (Victim.SUPERVISOR,), (Victim.SERVICE, Victim.SUPERVISOR)),
-    Moment.ANY_TIME: (*_SERVICE, *_RUN, *_UNSEEN),
+    Moment.ANY_TIME: (*_SERVICE, *_RUN, *_UNSEEN, *_FORK_SERVER),
 }
 
 

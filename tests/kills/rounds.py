@@ -205,6 +205,8 @@ class Rounds:
                 is_up = True
             if victim is Victim.STORE:
                 await self._kill_store(deployments)
+            elif victim is Victim.FORK_SERVER:
+                self._kill_fork_server(deployments)
             elif victim is Victim.SERVICE or not self._hit(victim, target):
                 if not is_up:
                     await self._begin_to_serve()
@@ -221,6 +223,12 @@ class Rounds:
         if command is not None:
             target.kills.append(Kill(victim, moment, command))
         return command is not None
+
+    def _kill_fork_server(self, deployments: list[Deployment]) -> None:
+        moment = time.time()
+        self._scene.kill_fork_server()
+        for deployment in deployments:
+            deployment.kills.append(Kill(Victim.FORK_SERVER, moment))
 
     async def _kill_service(self, deployments: list[Deployment]) -> None:
         moment = time.time()

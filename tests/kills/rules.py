@@ -189,6 +189,8 @@ def _fitting(deployment: Deployment, program: Program) -> set[tuple[str, str | N
         fitting.add(("CANCELLED", None))
     if deployment.killed(Victim.PULUMI):
         fitting.add(("FAILED", "INTERRUPTED"))
+    if deployment.killed(Victim.FORK_SERVER):  # it may have been asked for a supervisor just then
+        fitting.add(("FAILED", "INTERNAL"))
     if deployment.killed(Victim.SUPERVISOR):
         fitting |= {("FAILED", "INTERNAL"), ("FAILED", "WORKER_LOST")}
     if deployment.killed(Victim.SERVICE) and is_killed:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from runners import process
+from runners import process, supervisor
 from runners.process import ProcessIdentity
 from tests.kills import programs
 from tests.service import PATIENCE, Service, environment
@@ -28,6 +28,7 @@ class Victim(StrEnum):
     SERVICE = "service"
     PULUMI = "Pulumi"
     SUPERVISOR = "supervisor"
+    FORK_SERVER = "fork server"
     STORE = "store"
 
 
@@ -103,7 +104,7 @@ class Scene:
     def pids(self) -> set[int]:
         """Those of what is to be there all the time."""
         running = [self._process, self.store.server if self.store else None]
-        return {one.pid for one in running if one is not None}
+        return {one.pid for one in running if one is not None} | self._fork_servers()
 
     @property
     def alive(self) -> bool:
@@ -160,6 +161,22 @@ class Scene:
         assert self._process is not None
         await _kill(self._process)
 
+    def kill_fork_server(self) -> None:
+        """Kill the process from which the service has its supervisors; nothing happens where the service is away."""
+        for pid in self._fork_servers():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _fork_servers(self) -> set[int]:
+        """The pid of the service's fork server; empty where the service is away."""
+        found = set()
+        if self.alive and self._process is not None:
+            for entry in Path("/proc").iterdir():
+                with suppress(OSError):
+                    if entry.name.isdigit() and _parent(entry) == self._process.pid and _is_fork_server(entry):
+                        found.add(int(entry.name))
+        return found
+
     def kill(self, victim: Victim, update_id: str) -> str | None:
         """Kill the Pulumi or the supervisor of a deployment; the command that this was, None where none is there."""
         for directory in sorted((self.runs / update_id).glob("[0-9][0-9]-*"), reverse=True):
@@ -206,12 +223,25 @@ async def a_scene(root: Path, parts: Parts, **variables: str) -> AsyncIterator[S
 
 def _starting(directory: Path) -> ProcessIdentity | None:
     """The supervisor that starts in a directory and has not said yet who it is."""
-    words = os.fsencode(directory)
+    log = directory / "supervisor.log"
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            if entry.name.isdigit() and words in (entry / "cmdline").read_bytes().split(b"\0"):
+            # Its command has the same log until it begins, and leads no session.
+            if (
+                entry.name.isdigit()
+                and (entry / "fd/2").readlink() == log
+                and os.getsid(int(entry.name)) == int(entry.name)
+            ):
                 return process.identify(int(entry.name))
     return None
+
+
+def _is_fork_server(entry: Path) -> bool:
+    return os.fsencode(supervisor.__file__) in (entry / "cmdline").read_bytes().split(b"\0")
+
+
+def _parent(entry: Path) -> int:
+    return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
 
 
 async def _first_line(started: asyncio.subprocess.Process) -> str:

@@ -51,6 +51,7 @@ from graphql_api.domain.records import (
 from runners import recovery
 from runners.changes import FileChanges
 from runners.deployment import Deployer, Observer, Task
+from runners.fork_server import ForkServerLost
 from runners.job import JobSettings
 from runners.lease import LEASE, THE_SERVICE, Lease, claim_stack
 from runners.limits import RunLimits
@@ -476,18 +477,19 @@ def test_a_stop_starts_nothing_that_waited_for_a_place(tmp_path: Path) -> None:
         (Outcome(Failure(FailureKind.SERVICE_STOPPED, "It was stopped.")), FailureKind.INTERNAL),
     ],
 )
+@pytest.mark.parametrize("trouble", [OSError(errno.EMFILE, "Too many open files"), ForkServerLost("It was killed.")])
 def test_trouble_while_pulumi_runs_ends_it_first(
-    tmp_path: Path, found: Outcome | None, kind: FailureKind | None
+    tmp_path: Path, found: Outcome | None, kind: FailureKind | None, trouble: Exception
 ) -> None:
     """What the run says of itself is recorded if it succeeded, else the trouble; then its directory goes."""
 
     async def scenario() -> None:
         async with a_scene(tmp_path) as scene:
 
-            async def no_descriptor(_: object) -> None:
-                raise OSError(errno.EMFILE, "Too many open files")
+            async def fail(_: object) -> None:
+                raise trouble
 
-            scene.deployer.during = no_descriptor
+            scene.deployer.during = fail
             scene.deployer.found = found
             update = await scene.queued()
             async with scene.working():
