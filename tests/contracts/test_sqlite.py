@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from graphql_api.adapters import open_backends
-from graphql_api.adapters.sqlite.database import open_sqlite
+from graphql_api.adapters.sqlite.database import FEW, open_sqlite
+from graphql_api.adapters.sqlite.history import SqliteHistory
 from graphql_api.adapters.sqlite.schema import MIGRATIONS
 from graphql_api.adapters.sqlite.updates import SqliteUpdates
 from graphql_api.domain.errors import RevisionConflict, StoreRefused, StoreUnavailable
@@ -311,6 +313,31 @@ async def test_a_locked_database_is_unavailable_within_the_limit(raw: sqlite3.Co
         later = a_cloud_resource()
         await backends.resources.insert(later)
         assert await backends.resources.get(later.id) == later
+
+
+async def test_a_short_page_does_not_wait_for_a_long_read(database: Path) -> None:
+    """A few rows are read at once, whatever the reader has to do; many are read in their turn."""
+    begun, over = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def read_for_long(_: sqlite3.Connection) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        over.wait()
+
+    async with open_sqlite(database, LIMIT) as opened, asyncio.TaskGroup() as tasks:
+        history = SqliteHistory(opened)
+        try:
+            tasks.create_task(opened.read(read_for_long))
+            await begun.wait()
+            short = await history.page(Slice(FEW))
+            long = tasks.create_task(history.page(Slice(FEW + 1)))
+            await asyncio.sleep(0)
+            assert not long.done()
+        finally:
+            over.set()
+
+    assert len(short) == 1
+    assert long.result() == short
 
 
 async def test_a_full_disk_is_unavailable(database: Path) -> None:

@@ -1,8 +1,8 @@
 """The stores over SQLite, in one file or in memory.
 
-One thread writes and one reads, each with a connection of its own, so a long read never holds up a write. What is found
-by its key is read where it is asked for, with a third connection: to go to a thread and back takes longer than to read
-it. A database in memory belongs to its connection: there, one serves all.
+One thread writes and one reads, each with a connection of its own, so a long read never holds up a write. A few rows
+that an index finds are read where they are asked for, with a third connection: to go to a thread and back takes longer
+than to read them. A database in memory belongs to its connection: there, one serves all.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from graphql_api.domain.errors import StoreRefused, StoreUnavailable
 T = TypeVar("T")
 Row = tuple[Any, ...]
 Query = tuple[str, Row]
+
+#: How many rows are a few. To read more takes longer than the way to a thread and back.
+FEW = 32
 
 _NEEDED_SQLITE = (3, 38)  # STRICT tables, and JSON functions in every build
 _SWITCH_ATTEMPTS = 100
@@ -100,12 +103,17 @@ class SqliteDatabase:
         return await self.read(lambda connection: first_row(connection, sql, parameters))
 
     async def keyed(self, sql: str, parameters: Sequence[str | int]) -> Row | None:
-        """The one row that has a key: nothing is searched for, nor waited for."""
+        """The one row that has a key."""
+        found = await self.few(sql, parameters)
+        return found[0] if found else None
+
+    async def few(self, sql: str, parameters: Sequence[str | int]) -> list[Row]:
+        """At most FEW rows, each found by an index: they are not waited for."""
         if self._glance:
             # Where the file can't be read at this moment, the reader waits, or finds out why.
             with suppress(sqlite3.Error):
-                return first_row(self._glance, sql, parameters)
-        return await self.row(sql, parameters)
+                return self._glance.execute(sql, parameters).fetchall()
+        return await self.rows(sql, parameters)
 
     async def rows(self, sql: str, parameters: Sequence[str | int] = ()) -> list[Row]:
         return await self.read(lambda connection: connection.execute(sql, parameters).fetchall())

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from graphql_api.adapters.sqlite.database import Query, Row, SqliteDatabase
+from graphql_api.adapters.sqlite.database import FEW, Query, Row, SqliteDatabase
 from graphql_api.adapters.sqlite.rows import milliseconds_up
 from graphql_api.adapters.stored import milliseconds
 from graphql_api.domain.ports import Cursor, Slice
@@ -37,7 +37,8 @@ class List:
 async def read_page(database: SqliteDatabase, list_: List, columns: str, slice_: Slice) -> Sequence[Row]:
     if not list_.searches:
         return []
-    found = await database.rows(*page_query(list_, columns, slice_))
+    read = database.few if slice_.limit <= FEW else database.rows
+    found = await read(*page_query(list_, columns, slice_))
     return found[::-1] if slice_.from_end else found
 
 
