@@ -16,13 +16,14 @@ import pytest
 from graphql_api.adapters import open_backends
 from graphql_api.adapters.sqlite.database import FEW, open_sqlite
 from graphql_api.adapters.sqlite.history import SqliteHistory
+from graphql_api.adapters.sqlite.rows import REMEMBERED_LENGTH
 from graphql_api.adapters.sqlite.schema import MIGRATIONS
 from graphql_api.adapters.sqlite.updates import SqliteUpdates
 from graphql_api.domain.errors import RevisionConflict, StoreRefused, StoreUnavailable
 from graphql_api.domain.events import EventKind, StatusChanged
 from graphql_api.domain.ports import CancelRequest, LogPage, Slice, StackUpdateFilter
 from graphql_api.domain.progress import NO_PROGRESS
-from graphql_api.domain.records import CancellationReason, Operation, Phase, StackUpdateId, Status
+from graphql_api.domain.records import CancellationReason, Operation, Phase, StackOutput, StackUpdateId, Status
 from tests.builders import (
     CANCELLATION,
     MANIFEST,
@@ -338,6 +339,23 @@ async def test_a_short_page_does_not_wait_for_a_long_read(database: Path) -> Non
 
     assert len(short) == 1
     assert long.result() == short
+
+
+async def test_what_a_row_says_is_found_out_once(database: Path) -> None:
+    """Until it changes: then the record is the new one. What is long is not kept in memory."""
+    async with open_sqlite(database, LIMIT) as opened:
+        updates, update = SqliteUpdates(opened), a_stack_update()
+        await updates.insert(update, MANIFEST)
+        begun = update.started(update.created_at)
+        long = begun.progressed(begun.updated_at, NO_PROGRESS, [StackOutput("long", "x" * REMEMBERED_LENGTH)])
+        read = []
+        for version in (update, begun, long):
+            if version.revision > 1:
+                await updates.save(version)
+            read.append((await updates.get(update.id), await updates.get(update.id)))
+
+    assert read == [(update, update), (begun, begun), (long, long)]
+    assert [first is second for first, second in read] == [True, True, False]
 
 
 async def test_a_full_disk_is_unavailable(database: Path) -> None:

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from graphql_api.adapters.sqlite.database import Query, SqliteDatabase
 from graphql_api.adapters.sqlite.pages import List, read_count, read_page
-from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS
-from graphql_api.adapters.stored import milliseconds, read_update
+from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, read_update_row
+from graphql_api.adapters.stored import milliseconds
 from graphql_api.domain.ports import EVERY_UPDATE, Slice, StackUpdateFilter
 from graphql_api.domain.records import CloudResourceId, Operation, StackUpdate, Status
 
@@ -29,17 +29,17 @@ class SqliteHistory:
 
     async def page(self, slice_: Slice, where: StackUpdateFilter = EVERY_UPDATE) -> Sequence[StackUpdate]:
         rows = await read_page(self._database, updates_list(where), UPDATE_COLUMNS, slice_)
-        return [read_update(row) for row in rows]
+        return [read_update_row(row) for row in rows]
 
     async def count(self, where: StackUpdateFilter = EVERY_UPDATE) -> int:
         return await read_count(self._database, updates_list(where))
 
     async def latest(self, resources: Collection[CloudResourceId]) -> Mapping[CloudResourceId, StackUpdate]:
-        found = [read_update(row) for row in await self._database.rows(*latest_query(resources))]
+        found = [read_update_row(row) for row in await self._database.rows(*latest_query(resources))]
         return {update.cloud_resource_id: update for update in found}
 
     async def changed_since(self, moment: datetime, limit: int) -> Sequence[StackUpdate]:
-        return [read_update(row) for row in await self._database.rows(*changes_query(moment, limit))]
+        return [read_update_row(row) for row in await self._database.rows(*changes_query(moment, limit))]
 
 
 def updates_list(where: StackUpdateFilter) -> List:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 
 from graphql_api.adapters.sqlite.database import Row
-from graphql_api.adapters.stored import UPDATE_FIELDS, milliseconds, read_time
+from graphql_api.adapters.stored import UPDATE_FIELDS, milliseconds, read_time, read_update
 from graphql_api.adapters.stored_events import (
     closing_text,
     events_text,
@@ -17,7 +18,11 @@ from graphql_api.adapters.stored_events import (
 )
 from graphql_api.adapters.stored_requests import read_what, what_text
 from graphql_api.domain.ports import Chunk, IdempotencyKey, Request
-from graphql_api.domain.records import Claim, CloudResource, CloudResourceId
+from graphql_api.domain.records import Claim, CloudResource, CloudResourceId, StackUpdate
+
+#: How many rows of stack updates are remembered with what they say, and how long, in characters, their texts may be.
+REMEMBERED_ROWS = 500
+REMEMBERED_LENGTH = 4 * 1024
 
 RESOURCE_COLUMNS = "id, kind, name, manifest, created_at, updated_at"
 UPDATE_COLUMNS = ", ".join(UPDATE_FIELDS)
@@ -25,6 +30,7 @@ CLAIM_COLUMNS = "stack, epoch, owner, nonce, update_id, expires_at, ended"
 CHUNK_COLUMNS = "update_id, number, first_seq, last_seq, epoch, nonce, kinds, place, events, closing"
 REQUEST_COLUMNS = "id, update_id, made_at, what"
 KEY_COLUMNS = "caller, key, fingerprint, update_id, created_at"
+_FAILURE, _STACK_OUTPUTS = UPDATE_FIELDS.index("failure"), UPDATE_FIELDS.index("stack_outputs")
 
 
 def marks(columns: str) -> str:
@@ -45,6 +51,18 @@ def resource_row(resource: CloudResource) -> Row:
 def read_resource(row: Row) -> CloudResource:
     id_, kind, name, manifest, created_at, updated_at = row
     return CloudResource(CloudResourceId(id_), kind, name, manifest, read_time(created_at), read_time(updated_at))
+
+
+def read_update_row(row: Row) -> StackUpdate:
+    """What a row of the UPDATE_COLUMNS says.
+
+    Whoever watches a list reads its rows again and again, and mostly they say what they said before.
+    """
+    length = len(row[_FAILURE] or "") + len(row[_STACK_OUTPUTS])
+    return _read_again(row) if length <= REMEMBERED_LENGTH else read_update(row)
+
+
+_read_again = lru_cache(REMEMBERED_ROWS)(read_update)
 
 
 def same_identity(one: Row, other: Row) -> bool:

@@ -8,8 +8,8 @@ import sqlite3
 from collections.abc import Collection
 
 from graphql_api.adapters.sqlite.database import Query, SqliteDatabase, first_row
-from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, marks, same_identity
-from graphql_api.adapters.stored import read_update, update_values
+from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, marks, read_update_row, same_identity
+from graphql_api.adapters.stored import update_values
 from graphql_api.domain.errors import RevisionConflict
 from graphql_api.domain.records import StackFqdn, StackUpdate, StackUpdateId
 
@@ -56,7 +56,7 @@ class SqliteUpdates:
 
     async def get(self, id_: StackUpdateId) -> StackUpdate | None:
         row = await self._database.keyed(_GET, (id_,))
-        return read_update(row) if row else None
+        return read_update_row(row) if row else None
 
     async def manifest(self, id_: StackUpdateId) -> str | None:
         row = await self._database.row(_MANIFEST, (id_,))
@@ -68,7 +68,7 @@ class SqliteUpdates:
 
     async def next_queued(self, busy: Collection[StackFqdn] = ()) -> StackUpdate | None:
         row = await self._database.row(*next_query(busy))
-        return read_update(row) if row else None
+        return read_update_row(row) if row else None
 
 
 def next_query(busy: Collection[StackFqdn]) -> Query:
