@@ -1,9 +1,9 @@
 """A short way through graphql-core for plain data: objects whose fields are only read and written down.
 
 Most of an answer is that: the events of a log, the rows of a page. graphql-core finds out for every value how it is to
-be read and written; here that is found out once for an operation, and is its plan. A plan covers what needs no resolver
-down to the leaves, and expects the very classes that the schema declares. At anything else it gives up, and
-graphql-core does that value itself: so errors, their paths and what becomes null are always graphql-core's own.
+be read and written; here that is found out once for an operation, and is its plan. A plan covers what needs nothing but
+the objects themselves down to the leaves, and expects the very classes that the schema declares. At anything else it
+gives up, and graphql-core does that value itself: so errors, their paths and what becomes null are always its own.
 
 Nothing depends on this. With graphql-core's ``Executor`` in its place all answers are the same, only slower. (One thing
 no plan sees: ``strawberry.cast``, by which an object says that it is of another type than its class is.)
@@ -209,10 +209,15 @@ def _has_unknown_directives(selection: Selection) -> bool:
 
 
 def _reader(made: GraphQLField) -> Callable[[Any], Any]:
-    """What Strawberry does for a field without a resolver."""
+    """What Strawberry does for a field without a resolver, or with one that is asked for nothing but the object."""
     declared = made.extensions.get(_DECLARED)
-    if isinstance(declared, StrawberryField) and declared.is_basic_field and declared.default_resolver is getattr:
+    if not isinstance(declared, StrawberryField) or declared.extensions or declared.is_async:
+        raise _NotPlain
+    resolver = declared.base_resolver
+    if resolver is None and declared.default_resolver is getattr:
         return attrgetter(declared.python_name)
+    if resolver is not None and resolver.self_parameter and len(resolver.signature.parameters) == 1:
+        return resolver
     raise _NotPlain
 
 

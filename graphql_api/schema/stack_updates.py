@@ -71,6 +71,21 @@ class StackOutput:
     secret: bool = strawberry.field(description="Whether Pulumi keeps it secret.")
 
 
+def _stack_outputs(self: StackUpdate) -> list[StackOutput]:
+    return [
+        StackOutput(name=output.name, value=JSON(output.value), secret=output.secret)
+        for output in self.record.stack_outputs
+    ]
+
+
+def _progress(self: StackUpdate) -> Progress:
+    return Progress.of(self.record.progress)
+
+
+def _actions(self: StackUpdate) -> StackUpdateActions:
+    return StackUpdateActions(update=self.record)
+
+
 @strawberry.type(description="One deployment of a cloud resource, from its acceptance to its outcome.")
 class StackUpdate(Node):
     id: strawberry.ID = strawberry.field(description="24 hex digits.")
@@ -89,10 +104,11 @@ class StackUpdate(Node):
     )
     failure: Failure | None = strawberry.field(description="Why it failed; null unless it did.")
     stack_outputs: list[StackOutput] = strawberry.field(
+        resolver=_stack_outputs,
         description="The stack's outputs, as far as they are known: they come while it runs, and are complete once it "
-        "has ended."
+        "has ended.",
     )
-    progress: Progress = strawberry.field(description="How far it has come.")
+    progress: Progress = strawberry.field(resolver=_progress, description="How far it has come.")
     created_at: datetime = strawberry.field(description="When it was accepted.")
     updated_at: datetime = strawberry.field(description="When this record last changed.")
     started_at: datetime | None = strawberry.field(description="When a worker took it up.")
@@ -105,7 +121,7 @@ class StackUpdate(Node):
     requested_by: str | None = strawberry.field(
         description="The name of the token that asked for the deployment; null when it had none."
     )
-    actions: StackUpdateActions = strawberry.field(description="What can be done about it.")
+    actions: StackUpdateActions = strawberry.field(resolver=_actions, description="What can be done about it.")
     record: strawberry.Private[records.StackUpdate]
 
     @strawberry.field(description="The cloud resource that is deployed, as it is now; null when it is gone.")
@@ -167,11 +183,6 @@ class StackUpdate(Node):
             stack_fqdn=record.stack_fqdn,
             exit_code=record.exit_code,
             failure=_failure(record.failure),
-            stack_outputs=[
-                StackOutput(name=output.name, value=JSON(output.value), secret=output.secret)
-                for output in record.stack_outputs
-            ],
-            progress=Progress.of(record.progress),
             created_at=record.created_at,
             updated_at=record.updated_at,
             started_at=record.started_at,
@@ -180,7 +191,6 @@ class StackUpdate(Node):
             deadline=record.deadline,
             cancellation=Cancellation.of(record.cancellation) if record.cancellation else None,
             requested_by=record.requested_by,
-            actions=StackUpdateActions(update=record),
             record=record,
         )
 
