@@ -23,6 +23,7 @@ DEFAULT_EVENTS = 100
 _CURSOR = re.compile(r"(\d{1,15}):([0-9a-f]{24})\Z")
 _NUMBER = re.compile(r"\d{1,9}\Z", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 First = Annotated[
     int | None,
@@ -152,23 +153,25 @@ async def connection(
     fetched = await fetch(request.slice)
     more = len(fetched) > request.size
     page = fetched[-request.size :] if request.from_end else fetched[: request.size]
-    start, end = (_place(page[0]), _place(page[-1])) if page else (request.before, request.after)
+    edges = [Edge(cursor=_write_cursor(record), node=to_node(record)) for record in page]
 
     async def anything_after() -> bool:
         if more and not request.from_end:
             return True
+        end = _place(page[-1]) if page else request.after
         return request.before is not None and bool(await fetch(Slice(1, after=end)))
 
     async def anything_before() -> bool:
         if more and request.from_end:
             return True
+        start = _place(page[0]) if page else request.before
         return request.after is not None and bool(await fetch(Slice(1, before=start, from_end=True)))
 
     return Connection(
-        edges=[Edge(cursor=_write_cursor(_place(record)), node=to_node(record)) for record in page],
+        edges=edges,
         page_info=PageInfo(
-            start_cursor=_write_cursor(_place(page[0])) if page else None,
-            end_cursor=_write_cursor(_place(page[-1])) if page else None,
+            start_cursor=edges[0].cursor if edges else None,
+            end_cursor=edges[-1].cursor if edges else None,
             anything_after=anything_after,
             anything_before=anything_before,
         ),
@@ -216,9 +219,9 @@ def _place(record: Listed) -> Cursor:
     return Cursor(record.created_at, record.id)
 
 
-def _write_cursor(place: Cursor) -> str:
-    milliseconds = (place.created_at - _EPOCH) // timedelta(milliseconds=1)
-    return _encode(f"{milliseconds}:{place.id}")
+def _write_cursor(record: Listed) -> str:
+    milliseconds = (record.created_at - _EPOCH) // _MILLISECOND
+    return _encode(f"{milliseconds}:{record.id}")
 
 
 def _read_cursor(text: str | None, argument: str) -> Cursor | None:
@@ -227,7 +230,7 @@ def _read_cursor(text: str | None, argument: str) -> Cursor | None:
     place = _CURSOR.match(_decode(text))
     try:
         if place is not None:
-            return Cursor(_EPOCH + timedelta(milliseconds=int(place[1])), place[2])
+            return Cursor(_EPOCH + int(place[1]) * _MILLISECOND, place[2])
     except OverflowError:  # a time after the year 9999
         pass
     raise _no_cursor(argument)
