@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from graphql import OperationType
 from starlette.datastructures import Headers, QueryParams
-from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from graphql_api.domain.callers import Caller
@@ -35,7 +34,7 @@ class _Refused(Exception):
 
 
 class Endpoint:
-    """The ASGI application that answers HTTP requests for operations."""
+    """The ASGI application that answers HTTP requests for operations, once the guard has let them pass."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -54,12 +53,12 @@ class Endpoint:
             await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        caller: Caller = scope["caller"]  # whom the guard let in
+        caller: Caller = scope["caller"]
         accept = headers.get("accept", "")
         media_type = preferred(accept, _OFFERED)
         if media_type is None and preferred(accept, (MULTIPART,)) is None:
             raise _Refused(406, "NOT_ACCEPTABLE", f"Accept {RESPONSE_JSON}, {JSON} or, to subscribe, {MULTIPART}.")
-        request = await _read(scope, headers, receive)
+        request = _read(scope, headers)
         with self._api.quotas.operation(quota_name(caller, scope.get("client"))):
             try:
                 prepared = self._api.prepare(request)
@@ -77,10 +76,10 @@ class Endpoint:
         await _send(send, _status(answer, media_type), media_type or JSON, answer)
 
 
-async def _read(scope: Scope, headers: Headers, receive: Receive) -> GraphQLRequest:
+def _read(scope: Scope, headers: Headers) -> GraphQLRequest:
     if scope["method"] == "POST":
         _check_content_type(headers.get("content-type", ""))
-        return GraphQLRequest.read(read_json(await Request(scope, receive).body(), "The request's body"))
+        return GraphQLRequest.read(read_json(scope["body"], "The request's body"))
     if scope["method"] == "GET":
         return _read_parameters(QueryParams(scope["query_string"]))
     raise _Refused(405, "METHOD_NOT_ALLOWED", "Send operations by POST, or queries by GET.", {"Allow": "GET, POST"})

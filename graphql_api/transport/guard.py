@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from graphql_api.transport.access import Access
 
@@ -47,10 +47,9 @@ class _Refused:
 
 
 class Guard:
-    """ASGI middleware that lets a request pass, with its ``caller`` in the scope, or answers it.
+    """ASGI middleware that lets a request pass, with its ``caller`` and its ``body`` in the scope, or answers it.
 
-    Origins are given in the form that browsers send. A websocket, and GraphiQL's page, pass without a
-    caller.
+    Origins are given in the form that browsers send. A websocket, and GraphiQL's page, pass without a caller.
     """
 
     def __init__(self, app: ASGIApp, *, access: Access, hosts: Collection[str], origins: Collection[str]) -> None:
@@ -125,7 +124,7 @@ class Guard:
     async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.timeout(BODY_PATIENCE.total_seconds()):
-                body = await _read_body(receive)
+                scope["body"] = await _read_body(receive)
         except TimeoutError:
             refused = _Refused(408, "BODY_TOO_SLOW", f"The request's body took over {BODY_PATIENCE.seconds} s.")
             await self._answer(refused, scope, receive, send)
@@ -135,7 +134,7 @@ class Guard:
         except ClientDisconnect:
             return
         else:
-            await self._app(scope, _replay(body, receive), send)
+            await self._app(scope, receive, send)
 
 
 def _is_graphiql(path: str) -> bool:
@@ -171,15 +170,6 @@ async def _read_body(receive: Receive) -> bytes:
             raise _BodyTooLarge
         if not message.get("more_body", False):
             return bytes(body)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return replay
 
 
 def _host_name(host: str) -> str:
