@@ -204,8 +204,12 @@ BOUNDARIES = {
     ): "leaves the value to graphql-core, which finds and tells the same",
     (
         "graphql_api/transport/fanout.py",
-        "_frames",
+        "answers",
     ): "logs it; the subscriber is told, masked, why its subscription ends",
+    (
+        "graphql_api/transport/fanout.py",
+        "_tell",
+    ): "logs it; all whom it tells are told, masked, why their subscriptions end",
     (
         "graphql_api/transport/websocket.py",
         "_carry_out",

@@ -14,10 +14,14 @@ from graphql_api.service import Services
 
 @dataclass
 class Context:
-    """One for each operation; a subscription has one for all its events."""
+    """One for each operation; a subscription has one for all its events.
+
+    ``after`` is the seq behind which a subscription to a log goes on that was interrupted unknown to its client.
+    """
 
     services: Services
     caller: Caller = ANYBODY
+    after: int | None = None
 
     @cached_property
     def loaders(self) -> Loaders:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from graphql import (
     DocumentNode,
@@ -28,6 +28,7 @@ from strawberry.execution.is_awaitable import optimized_is_awaitable
 from graphql_api.domain.callers import Caller, Right
 from graphql_api.schema import GRAPHQL_SCHEMA
 from graphql_api.schema.context import Context
+from graphql_api.schema.events import StackUpdateEventBatch
 from graphql_api.schema.limits import OBJECT_LIMIT, Limits, cost_of
 from graphql_api.schema.plain import PlainExecutor
 from graphql_api.schema.presentation import present
@@ -123,6 +124,13 @@ def _no_operation(operations: Mapping[str | None, Prepared], wanted: str | None)
     return f"The document holds no operation named {wanted!r}. It holds {names}."
 
 
+class Place(NamedTuple):
+    """After which event a subscription can go on, and whether it has to wait for the next."""
+
+    seq: int
+    waits: bool
+
+
 class Subscription:
     """A subscription under way: its events, for one subscriber, and what each of them is answered with."""
 
@@ -136,6 +144,13 @@ class Subscription:
         """What the subscriber is told of an event: at once, where nothing has to be waited for. Errors are in it."""
         result = execute_subscription_event(self._executor.build_per_event_executor(event))
         return _answer(result) if isinstance(result, ExecutionResult) else _patiently(result, self._patience)
+
+
+def place(event: object) -> Place | None:
+    """Where a subscription has come to with this event, if it can go on from there: that to a log can."""
+    if not isinstance(event, StackUpdateEventBatch):
+        return None
+    return Place(event.seq, waits=event.caught_up and not event.finished)
 
 
 class Operations:
@@ -158,16 +173,23 @@ class Operations:
         answer["extensions"] = {"cost": {"requested": prepared.cost, "limit": OBJECT_LIMIT}}
         return answer
 
-    async def subscribe(self, prepared: Prepared, variables: Variables, caller: Caller) -> Subscription:
-        """Begin a subscription. Raises RequestRefused where the caller may not, or what was asked can't be followed."""
-        executor = self._executor(prepared, variables, caller)
+    async def subscribe(
+        self, prepared: Prepared, variables: Variables, caller: Caller, after: int | None = None
+    ) -> Subscription:
+        """Begin a subscription. Raises RequestRefused where the caller may not, or what was asked can't be followed.
+
+        One that was interrupted behind an event goes on ``after`` it: that is its place.
+        """
+        executor = self._executor(prepared, variables, caller, after)
         source = create_source_event_stream(executor)
         events = await source if isinstance(source, Awaitable) else source
         if isinstance(events, ExecutionResult):
             raise RequestRefused(present(events.errors or []))
         return Subscription(executor, events, self._patience)
 
-    def _executor(self, prepared: Prepared, variables: Variables, caller: Caller) -> Executor[Any]:
+    def _executor(
+        self, prepared: Prepared, variables: Variables, caller: Caller, after: int | None = None
+    ) -> Executor[Any]:
         needed = Right.WRITE if prepared.type is OperationType.MUTATION else Right.READ
         if needed not in caller.rights:
             raise RequestRefused.saying(
@@ -176,7 +198,7 @@ class Operations:
         executor = PlainExecutor.build(
             GRAPHQL_SCHEMA,
             prepared.document,
-            context_value=Context(self._services, caller),
+            context_value=Context(self._services, caller, after),
             raw_variable_values=dict(variables),
             operation_name=prepared.name,
             is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]  # a bool for a TypeGuard

@@ -127,8 +127,11 @@ class Subscription:
         after: AfterSeq = 0,
     ) -> AsyncIterator[StackUpdateEventsPayload]:
         update_id = StackUpdateId(read_id(id, "id"))
+        watch, given = info.context.services.events.watch, info.context.after
         try:
-            async with aclosing(info.context.services.events.watch(update_id, after)) as batches:
+            async with aclosing(
+                watch(update_id, after) if given is None else watch(update_id, given, interrupted=True)
+            ) as batches:
                 async for batch in batches:
                     yield batch.made(StackUpdateEventBatch.of)
         except errors.StackUpdateNotFound as refusal:

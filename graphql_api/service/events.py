@@ -97,15 +97,19 @@ class Events:
             "watch the events of a stack update", lambda id_: Tail(self._log(id_), wakeups)
         )
 
-    async def watch(self, id_: StackUpdateId, after: int) -> AsyncGenerator[Shared[Batch], None]:
+    async def watch(
+        self, id_: StackUpdateId, after: int, *, interrupted: bool = False
+    ) -> AsyncGenerator[Shared[Batch], None]:
         """Every event after ``after``: first those that are there, then each as it comes; ends with the log.
 
         The first batch comes at once, even if it is empty. Watchers at the same place are given the same batch. Raises
         StackUpdateNotFound, CursorAhead or EventsExpired, the last also later, where what comes next is kept no longer.
+
+        A watcher who was ``interrupted`` behind a batch that was not the last goes on as if it had not been.
         """
         check_after(after)
         async with self._tails.join(id_) as tail:
-            page = await tail.first(after)
+            page = await (tail.rest(after) if interrupted else tail.first(after))
             while True:
                 for batch in page.batches:
                     yield batch

@@ -73,6 +73,11 @@ class Tail(Source):
             self._nothing = Page([Shared(nothing)], after, finished=finished)
         return self._nothing
 
+    async def rest(self, after: int) -> Page:
+        """What comes after ``after``, which was given before, as soon as there is something. Raises EventsExpired."""
+        self._go_on_to(after)
+        return self._page(after) or await self._read(after) or await self.next(after)
+
     async def next(self, after: int) -> Page:
         """What comes after ``after``, as soon as there is something. Raises EventsExpired."""
         while True:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, aclosing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from graphql_api.domain.callers import Caller
 from graphql_api.schema.operations import RequestRefused, failure
 from graphql_api.transport.api import Api
 from graphql_api.transport.encoding import encode
+from graphql_api.transport.fanout import Recipient
 from graphql_api.transport.quotas import QuotaExceeded, quota_name
 from graphql_api.transport.request import GraphQLRequest, read_json
 from graphql_api.transport.sockets import DIRECT
@@ -199,11 +200,7 @@ class _Socket:
             answer = await self._api.operations.execute(prepared, request.variables, caller)
             await self._wire.send(before + encode(answer) + b"}")
             return
-        frames = await self._api.fanout.follow(prepared, request.variables, caller)
-        async with aclosing(frames):
-            async for frame in frames:
-                if not self._wire.sent(message := before + frame + b"}"):
-                    await self._wire.send(message)
+        await self._api.fanout.give(prepared, request.variables, caller, _Subscriber(self._wire, before))
 
     async def _finish(self, id_: str, type_: str, payload: object = None) -> None:
         """Send an operation's last message; its id is free before, since the client may use it again at once."""
@@ -263,6 +260,22 @@ class _Wire:
     def stuck_for(self) -> float:
         """For how many seconds the client has taken nothing of what waits for it."""
         return self._clock() - self._last_taken if self._waiting else 0.0
+
+
+class _Subscriber(Recipient):
+    """An operation that is sent the answers to its subscription."""
+
+    __slots__ = ("_before", "_wire")
+
+    def __init__(self, wire: _Wire, before: bytes) -> None:
+        self._wire = wire
+        self._before = before
+
+    def sent(self, frame: bytes) -> bool:
+        return self._wire.sent(self._before + frame + b"}")
+
+    async def send(self, frame: bytes) -> None:
+        await self._wire.send(self._before + frame + b"}")
 
 
 class _Vigil:

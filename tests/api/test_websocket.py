@@ -21,7 +21,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from graphql_api.domain.events import StatusChanged
 from graphql_api.domain.ports import UPDATES_TOPIC
+from graphql_api.domain.records import Phase, Status
 from graphql_api.transport.access import Access
 from graphql_api.transport.api import Api
 from graphql_api.transport.guard import BODY_LIMIT
@@ -36,10 +38,17 @@ QUERY = "{ __typename }"
 SOON = timedelta(seconds=0.3)
 EVENTS = """
 subscription ($id: ID!) {
-  stackUpdateEvents(id: $id) { ... on StackUpdateEventBatch { seq events { ... on LogLine { text } } } }
+  stackUpdateEvents(id: $id) { ... on StackUpdateEventBatch { seq events { seq ... on LogLine { text } } } }
 }"""
 #: What the service's own tasks of this protocol are called: none of them outlives its socket.
-TASKS = {"websocket operation", "websocket ping", "answer subscribers", "watch all stack updates", "read a log"}
+TASKS = {
+    "websocket operation",
+    "websocket ping",
+    "answer subscribers",
+    "tell subscribers",
+    "watch all stack updates",
+    "read a log",
+}
 
 
 def subscribe(query: str = QUERY, id_: object = "1", **payload: Any) -> dict[str, Any]:
@@ -713,6 +722,61 @@ async def test_a_connection_that_breaks_leaves_no_trace(caplog: pytest.LogCaptur
             await eventually(lambda: at_rest(made, api))
 
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_many_watch_one_update_while_some_leave() -> None:
+    """Break off, or complete and ask again under the same id: everybody is pushed each event once, and in order."""
+    async with parts() as made:
+        api = made.api()
+        update = a_stack_update()
+        await kept(made.backends.updates, update, started(update))
+        chunk = await made.append(a_chunk(a_line(), update_id=update.id))
+        begin = subscribe(EVENTS, variables={"id": update.id})
+        async with made.served(api=api) as service, AsyncExitStack() as stack:
+            watchers = [Watcher(await stack.enter_async_context(service.websocket())) for _ in range(30)]
+            reading = [asyncio.create_task(watcher.read()) for watcher in watchers]
+            for watcher in watchers:
+                await send(watcher.socket, begin)
+            await eventually(lambda: all(watcher.seqs == [1] for watcher in watchers))
+            for number in range(60):
+                chunk = await made.append(following(chunk, a_line()))
+                match number % 6:
+                    case 0 if number < 30:
+                        watchers.pop().socket.transport.abort()
+                    case 3:
+                        again = watchers[number // 6]
+                        await send(again.socket, {"type": "complete", "id": "1"})
+                        await send(again.socket, begin)
+                    case 5:
+                        await asyncio.sleep(0.01)
+            await made.append(following(chunk, StatusChanged(Status.FAILED, Phase.FINISHED)))
+            await eventually(lambda: all(watcher.completed for watcher in watchers))
+
+            assert api.fanout.followed == 0
+            assert len(watchers) == 25
+            assert [watcher.seqs for watcher in watchers] == [list(range(1, 63))] * 25
+            for task in reading:
+                task.cancel()
+            await asyncio.wait(reading)
+        await eventually(lambda: at_rest(made, api))
+
+
+class Watcher:
+    """Reads what is pushed of one log; it begins again with what comes first."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.seqs = list[int]()
+        self.completed = False
+
+    async def read(self) -> None:
+        while not self.completed:
+            message = await receive(self.socket)
+            self.completed = message["type"] == "complete"
+            if not self.completed:
+                new = [event["seq"] for event in message["payload"]["data"]["stackUpdateEvents"]["events"]]
+                assert not self.seqs or new[0] in (1, self.seqs[-1] + 1)
+                self.seqs = new if new[0] == 1 else self.seqs + new
 
 
 async def test_a_server_that_stops_says_so() -> None:

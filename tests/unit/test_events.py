@@ -130,12 +130,13 @@ class Look:
 
     stage: Stage
     rest: float = 0
+    interrupted: bool = False
     given: list[Shared[Batch]] = field(default_factory=list)
     came: list[tuple[float, Batch]] = field(default_factory=list)
 
     async def look(self, after: int = 0) -> None:
         clock = asyncio.get_running_loop().time
-        async for batch in self.stage.events.watch(self.stage.update.id, after):
+        async for batch in self.stage.events.watch(self.stage.update.id, after, interrupted=self.interrupted):
             self.given.append(batch)
             self.came.append((round(clock(), 6), batch.value))
             if self.rest:
@@ -541,6 +542,51 @@ def test_what_breaks_the_shared_reader_is_told_to_all_watchers() -> None:
 
 
 # --- what can't be watched
+
+
+def test_who_was_interrupted_goes_on_as_if_it_had_not_been() -> None:
+    """With what has come since, at once; without an empty batch before it, and to the end."""
+
+    async def scenario() -> None:
+        async with a_stage(lines=3) as stage:
+            behind, waiting = Look(stage, interrupted=True), Look(stage, interrupted=True)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(behind.look(1))
+                tasks.create_task(waiting.look(3))
+                await asyncio.sleep(REREAD / 2)
+                await stage.end()
+            assert behind.seen == [(0, [2, 3]), (REREAD / 2, [4])]
+            assert waiting.seen == [(REREAD / 2, [4])]
+
+    virtual_time.run(scenario)
+
+
+def test_who_was_interrupted_waits_for_a_replica_that_lags_behind() -> None:
+    """What it has been given is known to be there, whatever is read now."""
+
+    async def scenario() -> None:
+        async with a_stage(lines=3) as stage:
+            look = Look(stage, interrupted=True)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(look.look(5))
+                await asyncio.sleep(2.5 * REREAD)
+                await stage.lines(3)
+                await stage.end()
+            assert seqs([batch for _, batch in look.came]) == [6, 7]
+
+    virtual_time.run(scenario)
+
+
+def test_who_was_interrupted_for_too_long_is_told() -> None:
+    """What comes next is kept no longer."""
+
+    async def scenario() -> None:
+        async with a_stage(lines=10) as stage:
+            stage.kept_from = 5
+            with pytest.raises(EventsExpired):
+                await Look(stage, interrupted=True).look(2)
+
+    virtual_time.run(scenario)
 
 
 def test_an_unknown_update_has_no_events() -> None:

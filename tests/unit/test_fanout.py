@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import random
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from graphql_api.domain.records import Phase, Status
 from graphql_api.schema.operations import Answer, Operations, Prepared, RequestRefused, Subscription, Variables, prepare
 from graphql_api.service import Services
 from graphql_api.transport.encoding import encode
-from graphql_api.transport.fanout import REMEMBERED, FanOut
+from graphql_api.transport.fanout import REMEMBERED, SENT_AT_ONCE, FanOut, Recipient
 from tests.api.parts import Parts, parts
 from tests.builders import HAPPENINGS, a_chunk, a_line, a_stack_update, following, kept, started
 from tests.runner.waiting import eventually
@@ -35,13 +36,26 @@ PATIENCE = 10
 END = StatusChanged(Status.FAILED, Phase.FINISHED)
 
 
+class Broken(Exception):
+    """What nobody expects."""
+
+
 @dataclass
 class Observed:
-    """What operations are asked for: ``answered`` holds each event that was answered, as far as anybody keeps it."""
+    """What operations are asked for: ``answered`` holds each event that was answered, as far as anybody keeps it.
+
+    When they are ``broken``, sources break off with their next event; they close when they may.
+    """
 
     answered: list[weakref.ref[Any]] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     waits: bool = False
+    sources: int = 0  # that are followed
+    broken: bool = False
+    may_close: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_close.set()
 
 
 class ObservedOperations(Operations):
@@ -51,15 +65,29 @@ class ObservedOperations(Operations):
         super().__init__(services)
         self._observed = observed
 
-    async def subscribe(self, prepared: Prepared, variables: Variables, caller: Caller) -> Subscription:
-        return ObservedSubscription(await super().subscribe(prepared, variables, caller), self._observed)
+    async def subscribe(
+        self, prepared: Prepared, variables: Variables, caller: Caller, after: int | None = None
+    ) -> Subscription:
+        return ObservedSubscription(await super().subscribe(prepared, variables, caller, after), self._observed)
 
 
 class ObservedSubscription(Subscription):
     def __init__(self, subscription: Subscription, observed: Observed) -> None:
-        self.events = subscription.events
+        self.events = self._noted(subscription.events)
         self._subscription = subscription
         self._observed = observed
+
+    async def _noted(self, events: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        self._observed.sources += 1
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    if self._observed.broken:
+                        raise Broken
+                    yield event
+        finally:
+            await self._observed.may_close.wait()
+            self._observed.sources -= 1
 
     def answer(self, event: object) -> Answer | Awaitable[Answer]:
         self._observed.answered.append(weakref.ref(event))
@@ -88,6 +116,61 @@ class Shared:
     async def append(self, *what: Any) -> None:
         self.chunk = await self.made.append(following(self.chunk, *(what or [a_line()])))
 
+    @property
+    def seqs(self) -> list[int]:
+        """Of all events by now."""
+        return list(range(1, self.chunk.events[-1].seq + 1))
+
+    @asynccontextmanager
+    async def told(self, *takers: Taker, caller: Caller = ANYBODY, query: str = EVENTS) -> AsyncIterator[None]:
+        """While all of these are told of the log, and have been told of what there is."""
+        for taker in takers:
+            given = self.fanout.give(prepare(query), {"id": self.chunk.update_id}, caller, taker)
+            taker.task = asyncio.create_task(given)
+        try:
+            await eventually(lambda: all(taker.seqs == self.seqs for taker in takers))
+            yield
+        finally:
+            for taker in takers:
+                taker.leave()
+            await asyncio.wait([taker.task for taker in takers])
+
+    async def append_for(self, *takers: Taker) -> None:
+        """Append a line, of which all these are told."""
+        await self.append()
+        await eventually(lambda: all(taker.seqs == self.seqs for taker in takers))
+
+
+class Taker(Recipient):
+    """Takes what it is told, when it has room."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, *, has_room: bool = True) -> None:
+        self.seqs = list[int]()
+        self.frames = list[bytes]()
+        self.before_sent: Callable[[], object] = lambda: None
+        self.has_room = asyncio.Event()
+        if has_room:
+            self.has_room.set()
+
+    def sent(self, frame: bytes) -> bool:
+        self.before_sent()
+        if self.has_room.is_set():
+            self._take(frame)
+        return self.has_room.is_set()
+
+    async def send(self, frame: bytes) -> None:
+        await self.has_room.wait()
+        self._take(frame)
+
+    def leave(self) -> None:
+        self.task.cancel()
+
+    def _take(self, frame: bytes) -> None:
+        self.frames.append(frame)
+        self.seqs += [event["seq"] for event in json.loads(frame)["data"]["stackUpdateEvents"]["events"]]
+
 
 @asynccontextmanager
 async def shared() -> AsyncIterator[Shared]:
@@ -98,8 +181,9 @@ async def shared() -> AsyncIterator[Shared]:
         observed = Observed()
         fanout = FanOut(ObservedOperations(made.services, observed))
         yield Shared(made, observed, fanout, chunk)
-        assert fanout.followed == 0
+        assert (fanout.followed, observed.sources) == (0, 0)
         assert made.wakeups.topics == frozenset()
+        assert "tell subscribers" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
 @asynccontextmanager
@@ -279,3 +363,235 @@ async def test_a_subscription_completes_for_all() -> None:
             rest = [[frame async for frame in follower] for follower in followers]
 
     assert [len(frames) for frames in rest] == [1, 1, 1]
+
+
+# --- groups
+
+
+async def test_a_group_follows_one_source() -> None:
+    """Whoever has come to the end of the log needs no source of its own; with the last to leave the group's ends."""
+    async with shared() as log:
+        takers = [Taker() for _ in range(10)]
+        async with log.told(*takers):
+            await log.append_for(*takers)
+            await eventually(lambda: log.observed.sources == 1)
+            before = len(log.observed.answered)
+            for _ in range(5):
+                await log.append_for(*takers)
+
+            assert len(log.observed.answered) == before + 5
+            assert all(taker.frames[-1] is takers[0].frames[-1] for taker in takers)
+            for taker in takers[1:]:
+                taker.leave()
+            await log.append_for(takers[0])
+            assert (log.fanout.followed, log.observed.sources) == (1, 1)
+
+
+async def test_who_was_alone_joins_with_the_next_event() -> None:
+    """Whichever of it and the group is woken first."""
+    for _ in range(10):
+        first, second = Taker(), Taker()
+        async with shared() as log, log.told(first), log.told(second):
+            assert log.observed.sources == 2
+            await log.append_for(first, second)
+
+            await eventually(lambda: log.observed.sources == 1, 1)
+
+
+async def test_who_is_overtaken_while_it_joins_goes_on_from_the_log() -> None:
+    """More came while its own source was closing."""
+    early, late = [Taker() for _ in range(2)], Taker()
+    async with shared() as log, log.told(*early):
+        await log.append_for(*early)
+        await eventually(lambda: log.observed.sources == 1)
+        log.observed.may_close.clear()
+        async with log.told(late):
+            await log.append_for(*early)
+            await log.append_for(*early)
+            log.observed.may_close.set()
+            await eventually(lambda: late.seqs == log.seqs)
+            await log.append_for(*early, late)
+
+            await eventually(lambda: log.observed.sources == 1)
+
+
+async def test_one_alone_is_no_group() -> None:
+    """It follows its own source."""
+    async with shared() as log, log.told(taker := Taker()):
+        await log.append_for(taker)
+
+        assert "tell subscribers" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_members_are_told_what_each_would_be_told_alone() -> None:
+    """Byte by byte, whatever kinds of events there are."""
+    async with shared() as log, log.told(*(takers := [Taker() for _ in range(3)])):
+        await log.append_for(*takers)
+        alone = await log.follow(after=log.seqs[-1])
+        async with aclosing(alone):
+            await anext(alone)
+            asked = asyncio.ensure_future(next_of([alone]))
+            await log.append(*HAPPENINGS[1:-1])
+            expected = await asked
+            await eventually(lambda: all(taker.seqs == log.seqs for taker in takers))
+
+        assert [taker.frames[-1:] for taker in takers] == [expected] * 3
+
+
+async def test_who_has_no_room_goes_on_from_the_log() -> None:
+    """The others are not held up; it is told all in order, each time it falls behind, and is one of them again."""
+    async with shared() as log, log.told(*(takers := [Taker() for _ in range(3)])):
+        slow, *quick = takers
+        await log.append_for(*takers)
+        await eventually(lambda: log.observed.sources == 1)
+        for lines in (1, 3, 600):
+            slow.has_room.clear()
+            before = list(slow.seqs)
+            for _ in range(lines // 100 + 1):
+                await log.append(*[a_line()] * (lines // (lines // 100 + 1)))
+            await eventually(lambda: all(taker.seqs == log.seqs for taker in quick))
+            assert slow.seqs == before
+            slow.has_room.set()
+            await eventually(lambda: slow.seqs == log.seqs)
+            await log.append_for(*takers)
+            await log.append_for(*takers)
+            await eventually(lambda: log.observed.sources == 1)
+
+
+async def test_when_none_has_room_all_go_on_from_the_log() -> None:
+    """And come together again."""
+    async with shared() as log, log.told(*(takers := [Taker() for _ in range(5)])):
+        await log.append_for(*takers)
+        for taker in takers:
+            taker.has_room.clear()
+        for _ in range(3):
+            await log.append()
+        for taker in takers:
+            taker.has_room.set()
+        await log.append_for(*takers)
+        await log.append_for(*takers)
+
+        await eventually(lambda: log.observed.sources == 1)
+
+
+async def test_who_joins_late_is_told_of_all_before() -> None:
+    """It becomes a member with the next event."""
+    async with shared() as log, log.told(*(early := [Taker() for _ in range(2)])):
+        for _ in range(3):
+            await log.append_for(*early)
+        async with log.told(late := Taker()):
+            await log.append_for(*early, late)
+
+            await eventually(lambda: log.observed.sources == 1)
+            await log.append_for(*early, late)
+
+
+async def test_who_leaves_while_others_are_told_is_told_nothing_more() -> None:
+    """Of many members whom one of them ends; whoever comes meanwhile is told each event once."""
+    async with shared() as log:
+        takers = [Taker() for _ in range(2 * SENT_AT_ONCE + 1)]
+        new = Taker()
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(log.told(*takers))
+            await log.append_for(*takers)
+            await eventually(lambda: log.observed.sources == 1)
+            left = list[Taker]()
+
+            def leave() -> None:
+                left.extend(taker for taker in takers if len(taker.seqs) == 2)
+                for taker in left:
+                    taker.leave()
+
+            def first() -> None:
+                for taker in takers:
+                    taker.before_sent = lambda: None
+                asyncio.get_running_loop().call_soon(leave)
+
+            for taker in takers:
+                taker.before_sent = first
+            await log.append()
+            await stack.enter_async_context(log.told(new))
+            await eventually(lambda: all(taker.task.done() for taker in left))
+            stayed = [taker for taker in takers if taker not in left]
+            await log.append_for(*stayed, new)
+
+            assert (len(stayed), len(left)) == (SENT_AT_ONCE, SENT_AT_ONCE + 1)
+            assert {tuple(taker.seqs) for taker in left} == {(1, 2)}
+
+
+async def test_a_group_completes_with_the_log() -> None:
+    """For all its members, with the last event, and for one who had no room for it."""
+    async with shared() as log, log.told(*(takers := [Taker() for _ in range(4)])):
+        await log.append_for(*takers)
+        takers[0].has_room.clear()
+        await log.append(a_line(), END)
+        await asyncio.wait([taker.task for taker in takers[1:]])
+        takers[0].has_room.set()
+        await asyncio.wait([takers[0].task])
+
+        assert [taker.task.exception() for taker in takers] == [None] * 4
+        assert [taker.seqs for taker in takers] == [log.seqs] * 4
+
+
+async def test_all_are_told_why_a_group_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """What is not expected is masked, and logged once for all; each has an error of its own."""
+    async with shared() as log, log.told(*(takers := [Taker() for _ in range(4)])):
+        await log.append_for(*takers)
+        await eventually(lambda: log.observed.sources == 1)
+        log.observed.broken = True
+        await log.append()
+        await asyncio.wait([taker.task for taker in takers])
+        errors = [taker.task.exception() for taker in takers]
+
+        assert all(isinstance(error, RequestRefused) for error in errors)
+        assert len(set(map(id, errors))) == 4
+        assert "INTERNAL" in str(errors[0].errors)  # type: ignore[union-attr]
+        assert len([record for record in caplog.records if "unexpected error" in record.getMessage()]) == 1
+
+
+async def test_rights_make_groups() -> None:
+    """Those with other rights are told apart, and so is what they are told."""
+    async with shared() as log:
+        readers, writers = [Taker() for _ in range(2)], [Taker() for _ in range(2)]
+        reader = Caller("ann", frozenset({Right.READ}))
+        async with log.told(*readers, caller=reader), log.told(*writers, caller=Caller("ann", frozenset(Right))):
+            await log.append_for(*readers, *writers)
+            await log.append_for(*readers, *writers)
+
+            await eventually(lambda: log.observed.sources == 2)
+            assert readers[0].frames[-1] is readers[1].frames[-1]
+            assert writers[0].frames[-1] is writers[1].frames[-1]
+            assert readers[0].frames[-1] is not writers[0].frames[-1]
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_whatever_happens_each_is_told_each_event_once(seed: int) -> None:
+    """In order, while members come, go, and have room or none."""
+    chance = random.Random(seed)  # noqa: S311 (no secret)
+    async with shared() as log:
+        takers = [Taker(has_room=chance.random() < 0.8) for _ in range(30)]
+        tasks = [
+            asyncio.create_task(log.fanout.give(prepare(EVENTS), {"id": log.chunk.update_id}, ANYBODY, taker))
+            for taker in takers
+        ]
+        for _ in range(60):
+            for taker in chance.sample(takers, 5):
+                taker.has_room.clear() if taker.has_room.is_set() else taker.has_room.set()
+            for _ in range(chance.randrange(3)):
+                await log.append(*[a_line()] * chance.choice([1, 2, 300]))
+            if chance.random() < 0.2:
+                position = chance.randrange(len(takers))
+                tasks[position].cancel()
+                await asyncio.wait([tasks[position]])
+                assert takers[position].seqs == log.seqs[: len(takers[position].seqs)]
+                takers[position] = Taker()
+                given = log.fanout.give(prepare(EVENTS), {"id": log.chunk.update_id}, ANYBODY, takers[position])
+                tasks[position] = asyncio.create_task(given)
+            for _ in range(chance.randrange(20)):
+                await asyncio.sleep(0)
+        await log.append(END)
+        for taker in takers:
+            taker.has_room.set()
+        await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
+
+        assert all(taker.seqs == log.seqs for taker in takers)
