@@ -55,8 +55,8 @@ class Observer(Protocol):
     def stop(self) -> Stop | None:
         """Why it is to end, once it is; from then on no command is started."""
 
-    def running(self) -> None:
-        """Called as Pulumi is about to start."""
+    async def running(self) -> None:
+        """Called as Pulumi is about to start. What it raises keeps Pulumi from that."""
 
     def ended(self) -> None:
         """Called when Pulumi has ended and no other command follows."""
@@ -96,7 +96,7 @@ class Deployer:
         started = asyncio.get_running_loop().time()
         try:
             deployment = await self._prepare(task, run, lock, observer, started)
-            observer.running()
+            await observer.running()
             words = await deployment.up()
         except _Stopped as stopped:
             return stopped.stop.outcome()
@@ -122,7 +122,7 @@ class Deployer:
             return None
         secrets = await asyncio.to_thread(self.secrets)
         if directories[-1].name.endswith(f"-{UP}"):
-            observer.running()
+            await observer.running()
         async with observer.following(directories[-1]):
             end = await run.adopt(directories[-1], lock)
             # A supervisor writes down who it is before its command begins; with the lock in hand none does any more.

@@ -109,7 +109,7 @@ class Job:
             reporter.show_progress(),
             self._announce_cancellation(),
             self._announce_deadline(),
-            self._announce_running(),
+            self._store_running(),
             self._announce_recording(),
         ):
             outcome = await work()
@@ -142,8 +142,10 @@ class Job:
         """Why it is to end, once it is."""
         return self._stop
 
-    def running(self) -> None:
-        """Pulumi is about to start, and need not wait until that is told."""
+    async def running(self) -> None:
+        """Pulumi is about to start: its log tells it first, which only the owner of the stack can write."""
+        if self._stop is None:
+            await self._record.tell(_running)
         self._running.set()
 
     @asynccontextmanager
@@ -159,10 +161,10 @@ class Job:
         self._ended.set()
         self._announced.set()  # or whoever asked last waits for what is announced no more, and all others with them
 
-    async def _announce_running(self) -> None:
+    async def _store_running(self) -> None:
+        """Beside Pulumi's start, which need not wait for it."""
         await self._running.wait()
-        if self._stop is None:
-            await self._record.change(_running)
+        await self._record.store()
 
     async def _announce_recording(self) -> None:
         await self._ended.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -64,13 +64,27 @@ class Record:
         Where ``change`` gives the record back as it is, nothing is written and nothing told.
         """
         async with self._turn:
+            await self._tell(change, happenings)
             await self._make_sure()
-            changed = change(self.update, self.now())
-            if changed is self.update:
-                return
+
+    async def tell(self, change: Callable[[StackUpdate, datetime], StackUpdate]) -> None:
+        """Change the record in its log only; ``store``, or else the next change, writes it to the store."""
+        async with self._turn:
+            await self._tell(change, ())
+
+    async def store(self) -> None:
+        """Write to the store what only the log tells."""
+        async with self._turn:
+            await self._make_sure()
+
+    async def _tell(
+        self, change: Callable[[StackUpdate, datetime], StackUpdate], happenings: Iterable[Happening]
+    ) -> None:
+        await self._make_sure()
+        changed = change(self.update, self.now())
+        if changed is not self.update:
             moved = [StatusChanged(changed.status, changed.phase)] if changed.phase is not self.update.phase else []
             await self.log.append([*moved, *happenings], taken=partial(self._begin, changed))
-            await self._make_sure()
 
     def now(self) -> datetime:
         """The time, never before the record's last change, even when the clock was set back meanwhile."""

@@ -69,7 +69,7 @@ class FakeObserver:
     stop: Stop | None = None
     told: list[str] = field(default_factory=list)
 
-    def running(self) -> None:
+    async def running(self) -> None:
         self.told.append("running")
 
     def ended(self) -> None:

@@ -27,7 +27,7 @@ from graphql_api.domain.events import (
     StatusChanged,
     Stream,
 )
-from graphql_api.domain.ports import CancelRequest, Chunk, EventLog, ExtendRequest, LogPage, Request, Span
+from graphql_api.domain.ports import CancelRequest, Chunk, EventLog, ExtendRequest, LogPage, Request, Span, UpdateStore
 from graphql_api.domain.progress import ResourceState
 from graphql_api.domain.records import (
     Cancellation,
@@ -96,6 +96,18 @@ class Way:
 
 
 @dataclass
+class Saving:
+    """Stored stack updates, and what is done before one is saved."""
+
+    updates: UpdateStore
+    before_save: Callable[[object], Awaitable[object]] = nothing
+
+    async def save(self, update: StackUpdate, output: str | None = None) -> None:
+        await self.before_save(update)
+        await self.updates.save(update, output)
+
+
+@dataclass
 class FakeRun:
     """A run whose steps and extensions are noted; ``on_hasten`` is called with each step."""
 
@@ -130,7 +142,7 @@ class FakePulumi:
 
     async def deploy(self, task: Task, _: Run, __: StackLock, observer: Observer) -> Outcome:
         self.tasks.append(task)
-        observer.running()
+        await observer.running()
         async with observer.following(self.directory):
             self.directory.mkdir(parents=True)
             self.running.set()
@@ -169,6 +181,7 @@ class Scene:
     def __init__(self, backends: Backends, directory: Path, changes: FileChanges, limits: RunLimits) -> None:
         self.backends = backends
         self.events = Way(backends.events)
+        self.updates = Saving(backends.updates)
         self.lease = Lease(a_claim())
         self.update = a_stack_update()
         self.changes = changes
@@ -181,7 +194,7 @@ class Scene:
         """Take the stack update up."""
         await self.backends.updates.insert(self.update, MANIFEST)
         log = Log(self.update, self.lease, self.events, self.backends.wakeups, 10**6)
-        self.record = Record(self.update, self.lease, self.backends.updates, self.backends.wakeups, log)
+        self.record = Record(self.update, self.lease, cast("UpdateStore", self.updates), self.backends.wakeups, log)
         await self.record.change(StackUpdate.started)
         self.job = self.job_of(cast("Deployer", self.pulumi), cast("Run", self.run))
 
@@ -805,32 +818,59 @@ def test_no_resource_stays_in_progress(tmp_path: Path, outcome: Outcome, state: 
     virtual_time.run(scenario)
 
 
-def test_pulumi_does_not_wait_until_it_is_told_that_it_runs(tmp_path: Path) -> None:
-    """Nothing that it does is told before, and even a short deployment was RUNNING."""
+def test_pulumi_does_not_wait_until_it_is_stored_that_it_runs(tmp_path: Path) -> None:
+    """The log tells it before all that Pulumi says, and even the shortest deployment was RUNNING."""
 
     async def scenario() -> None:
         async with a_scene(tmp_path) as scene:
             stored = asyncio.Event()
-
-            async def away(_: object) -> None:
-                await stored.wait()
-
-            scene.events.before_append = away
+            scene.updates.before_save = lambda _: stored.wait()
             deploying = asyncio.create_task(scene.deploy())
             await scene.pulumi.running.wait()
-            scene.pulumi.write("stdout", "a line\n")
             assert scene.record.update.phase is Phase.PREPARING
+            scene.pulumi.write("stdout", "a line\n")
             scene.pulumi.end()
             stored.set()
             await deploying
 
-            told = await scene.told(StatusChanged, LogLine)
-            assert [getattr(what, "phase", "line") for what in told] == [
+            assert await told_in_order(scene) == [
                 *(Phase.QUEUED, Phase.PREPARING, Phase.RUNNING),
-                *("line", Phase.FINISHED),
+                *("a line", Phase.FINISHED),
             ]
 
     virtual_time.run(scenario)
+
+
+def test_what_is_stored_while_it_is_prepared_comes_before_pulumi(tmp_path: Path) -> None:
+    """An extension whose storing takes longer than Pulumi does not put the phase behind what Pulumi says."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            scene.updates.before_save = lambda _: asyncio.sleep(2)
+            deploying = asyncio.create_task(scene.deploy())
+            await asyncio.sleep(0)
+            await scene.ask(ExtendRequest(scene.update.timeout + SECOND))
+            await scene.pulumi.running.wait()
+            scene.pulumi.write("stdout", "a line\n")
+            scene.pulumi.end()
+            await deploying
+
+            assert await told_in_order(scene) == [
+                *(Phase.QUEUED, Phase.PREPARING, Phase.RUNNING),
+                *("a line", Phase.FINISHED),
+            ]
+
+    virtual_time.run(scenario)
+
+
+_ORDERED = (StatusChanged, LogLine)
+
+
+async def told_in_order(scene: Scene) -> list[Phase | str]:
+    """The phases and the lines."""
+    page = await scene.backends.events.read(scene.update.id, 0, 1000)
+    told = (event.what for event in page.events)
+    return [what.text if isinstance(what, LogLine) else what.phase for what in told if isinstance(what, _ORDERED)]
 
 
 @pytest.mark.parametrize("seconds", [0.2, 3.0])
@@ -863,7 +903,7 @@ def test_a_lost_lease_comes_out_as_itself(tmp_path: Path) -> None:
         async with a_scene(tmp_path) as scene:
 
             async def lose() -> None:
-                await scene.until(lambda: scene.record.update.phase is Phase.RUNNING)
+                await scene.pulumi.running.wait()
                 log = Log(scene.update, Lease(a_claim(epoch=2)), scene.events, scene.backends.wakeups, 10**6)
                 await log.open()
                 await log.append([LogLine(Stream.STDOUT, "theirs")])
@@ -883,6 +923,22 @@ def test_a_lost_lease_comes_out_as_itself(tmp_path: Path) -> None:
 
 #: The test itself, and who listens for changes of files.
 _TASKS_OF_A_SCENE = 2
+
+
+def test_pulumi_is_not_started_for_an_owner_that_has_lost_the_stack(tmp_path: Path) -> None:
+    """The log that tells that it runs can be written by the owner alone."""
+
+    async def scenario() -> None:
+        async with a_scene(tmp_path) as scene:
+            log = Log(scene.update, Lease(a_claim(epoch=2)), scene.events, scene.backends.wakeups, 10**6)
+            await log.open()
+            await log.append([LogLine(Stream.STDOUT, "theirs")])
+            with pytest.raises(LeaseLost):
+                await scene.deploy()
+
+            assert not scene.pulumi.running.is_set()
+
+    virtual_time.run(scenario)
 
 
 def test_a_defect_of_the_deployer_comes_out_as_itself(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ class Deploying:
         return [task.update_id for task in self.tasks]
 
     async def deploy(self, task: Task, run: Run, _: StackLock, observer: Observer) -> Outcome:
-        observer.running()
+        await observer.running()
         self.tasks.append(task)
         self.granted.append(task.timeout + run.extension)
         await self.during(task)
@@ -181,7 +181,7 @@ class Deploying:
         self.looked_at.append(run.update_id)
         await self.adopting(task)
         if self.found is not None:
-            observer.running()
+            await observer.running()
             observer.ended()
             await asyncio.sleep(self.seconds)
         return self.found
