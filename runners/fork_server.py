@@ -15,10 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from runners import supervisor
+from runners import process, supervisor
 from runners.lock import StackLock
+from runners.process import ProcessIdentity
 
-#: How long it may take to fork, and to end once nobody is there to fork for, in seconds.
+#: How long it may take to start and to fork, on a machine that is very busy, in seconds.
 PATIENCE = 10.0
 
 
@@ -29,11 +30,13 @@ class ForkServerLost(Exception):
 class ForkServer:
     """Starts supervisors within a millisecond or two, where starting Python anew would take 25.
 
-    Its process is started on entering, and anew where it was killed. It ends with the service, whichever way that ends;
-    the supervisors do not. Methods block, and may be called by several threads at once.
+    Its process is started on entering, and again when it is needed and not there. It ends on leaving, and with the
+    service, whichever way that ends; the supervisors do not. Methods block, and may be called by several threads at
+    once. ``patience`` is how long an answer is waited for, in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
@@ -49,8 +52,10 @@ class ForkServer:
         with self._turn:
             self._end()
 
-    def start_supervisor(self, directory: Path, environment: Mapping[str, str], lock: StackLock) -> int:
-        """Start the supervisor of the command in ``directory``, with a copy of the lock; return its pid.
+    def start_supervisor(
+        self, directory: Path, environment: Mapping[str, str], lock: StackLock
+    ) -> ProcessIdentity | None:
+        """Start the supervisor of the command in ``directory``, with a copy of the lock; None if it has ended already.
 
         Its signals are held back until it heeds them. Raises OSError where it was surely not started, ForkServerLost
         where nobody knows.
@@ -74,18 +79,21 @@ class ForkServer:
             self._end()
             socket.send_fds(self._connected(), [message], descriptors)
 
-    def _answer(self) -> int:
+    def _answer(self) -> ProcessIdentity | None:
         try:
-            answer = self._connected().recv(64)
+            answer = self._connected().recv(1024)
         except OSError as error:
             self._end()
             raise ForkServerLost("The process that starts supervisors gives no answer.") from error
         if not answer:
             self._end()
             raise ForkServerLost("The process that starts supervisors ended while it was to start one.")
-        if (number := int(answer)) < 0:
-            raise OSError(-number, os.strerror(-number))
-        return number
+        told = json.loads(answer)
+        if number := told.get("errno"):
+            raise OSError(number, os.strerror(number))
+        if told["start_time"] is None:
+            return None
+        return ProcessIdentity(told["pid"], told["start_time"], process.boot_id())
 
     def _connected(self) -> socket.socket:
         return self._requests or self._start()
@@ -112,7 +120,7 @@ class ForkServer:
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-        ours.settimeout(PATIENCE)
+        ours.settimeout(self._patience)
         self._requests = ours
         return ours
 
@@ -121,9 +129,6 @@ class ForkServer:
             self._requests.close()
             self._requests = None
         if self._process is not None:
-            try:
-                self._process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            self._process.kill()
+            self._process.wait()
             self._process = None

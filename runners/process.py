@@ -36,7 +36,7 @@ def identify(pid: int) -> ProcessIdentity | None:
     fields = _stat_fields(pid)
     if fields is None or fields[0] in _ENDED:
         return None
-    return ProcessIdentity(pid=pid, start_time=int(fields[19]), boot_id=_boot_id())
+    return ProcessIdentity(pid=pid, start_time=int(fields[19]), boot_id=boot_id())
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
@@ -102,7 +102,7 @@ def session_members(session_id: int) -> list[ProcessIdentity]:
             continue
         fields = _stat_fields(pid)
         if fields is not None and int(fields[3]) == session_id and fields[0] not in _ENDED:
-            members.append(ProcessIdentity(pid=pid, start_time=int(fields[19]), boot_id=_boot_id()))
+            members.append(ProcessIdentity(pid=pid, start_time=int(fields[19]), boot_id=boot_id()))
     return members
 
 
@@ -185,5 +185,6 @@ def _proportional(pid: int) -> int | None:
 
 
 @cache
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Return the name of this boot, under which pids and start times are told."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

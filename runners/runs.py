@@ -298,10 +298,10 @@ class Run:
         directory.mkdir(mode=0o700)
         _write_spec(directory, command)
         try:
-            pid = supervisors.start_supervisor(directory, command.environment, lock)
+            identity = supervisors.start_supervisor(directory, command.environment, lock)
         except OSError as refusal:
             return _never_began(directory, refusal)
-        return _Running(directory, command, process.identify(pid))
+        return _Running(directory, command, identity)
 
     async def _extend(self, by: timedelta) -> None:
         async with self._turn:

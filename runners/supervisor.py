@@ -3,8 +3,8 @@
 ``python -IS supervisor.py`` forks one for each request that comes on its standard input, a socket, and ends when nobody
 is left to ask; starting Python for each would take 25 ms. A request is the path of DIRECTORY, with three descriptors:
 the supervisor's log, the command's environment as JSON, and the stack's lock, which the command inherits; the answer is
-the supervisor's pid, or a negative errno. Standard library only: it must stay small and depend on nothing that could be
-replaced while it runs.
+JSON: the supervisor's ``pid`` and ``start_time`` (null: it has ended already), or the ``errno`` that kept it from being
+forked. Standard library only: it must stay small and depend on nothing that could be replaced while it runs.
 
 In DIRECTORY, in a session of its own, a supervisor reads ``spec.json``, and at a SIGHUP ``limit.json`` (``limit``:
 seconds from the command's start to its deadline); ``stdout`` and ``stderr`` are the command's output; the command may
@@ -57,22 +57,21 @@ PATH_LIMIT = 4096  # bytes, the kernel's PATH_MAX
 def serve(requests: socket.socket) -> None:
     """Fork a supervisor for each request, until nobody is left to ask."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them: the kernel is to reap them
-    while True:
-        path, descriptors, _, _ = socket.recv_fds(requests, PATH_LIMIT, 3)
-        if not path:
-            return
-        try:
-            answer = fork_supervisor(Path(os.fsdecode(path)), *descriptors)
-        except OSError as error:
-            answer = -(error.errno or errno.EAGAIN)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-        with suppress(OSError):  # the service is gone, and the supervisor is not
-            requests.send(str(answer).encode())
+    with suppress(ConnectionError):  # the service is gone, with an answer unread
+        while (request := socket.recv_fds(requests, PATH_LIMIT, 3))[0]:
+            path, descriptors, _, _ = request
+            try:
+                pid = fork_supervisor(Path(os.fsdecode(path)), *descriptors)
+                answer = {"pid": pid, "start_time": start_time(pid)}
+            except OSError as error:
+                answer = {"errno": error.errno or errno.EAGAIN}
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            requests.send(json.dumps(answer).encode())
 
 
-def fork_supervisor(directory: Path, log: int, environment: int, lock: int) -> int:
+def fork_supervisor(directory: Path, log: int, environment: int, _lock: int) -> int:
     """Fork a supervisor, which leads a session of its own; return its pid."""
     pid = os.fork()
     if pid == 0:
@@ -81,8 +80,7 @@ def fork_supervisor(directory: Path, log: int, environment: int, lock: int) -> i
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # what it waits for must not be reaped before
             os.dup2(os.open(os.devnull, os.O_RDWR), 0)  # in place of the socket
             os.dup2(log, 2)
-            os.close(log)
-            os.set_inheritable(lock, True)
+            os.close(log)  # what came over the socket is inherited, as the lock is to be
             main(directory, environment)
         except Exception as error:
             tell_trouble(error)
@@ -109,17 +107,15 @@ def run(directory: Path, environment: int) -> dict[str, Any]:
     wake = catch_signals()
     become_subreaper()
     spec = json.loads((directory / "spec.json").read_bytes())
+    with open(os.open(directory / "reserve", os.O_WRONLY | os.O_CREAT, 0o600), "wb") as reserve:
+        reserve.write(bytes(RESERVE))
     command, go, failure = fork_command(spec, directory, environment)
     pidfd = os.pidfd_open(command)
     write_whole(directory / "pids.json", identities(command))
-    # Only now, so that no command lives without a trace; if we die before, it reads the pipe's end and leaves.
+    make_durable(directory / "pids.json")
+    # Only now, so that no command lives without a trace on disk; if we die before, it reads the pipe's end and leaves.
     os.write(go, b"g")
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
-    with open(os.open(directory / "reserve", os.O_WRONLY | os.O_CREAT, 0o600), "wb") as reserve:
-        reserve.write(bytes(RESERVE))
-    # A power failure leaves nothing alive, but who has left Pulumi's lock is to be known even then. Pulumi takes it
-    # some 50 ms after its start at the earliest.
-    make_durable(directory / "pids.json")
     reason, stage = watch(pidfd, wake, spec, directory)
     return {"reason": reason, "stage": stage} | ending(command, pidfd, failure)
 
@@ -216,9 +212,17 @@ def identities(command: int) -> dict[str, Any]:
         "hostname": os.uname().nodename,
         "started": time.time(),
         "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        "supervisor": {"pid": os.getpid(), "start_time": int(stat_fields(os.getpid())[19])},
-        "command": {"pid": command, "start_time": int(stat_fields(command)[19])},
+        "supervisor": {"pid": os.getpid(), "start_time": start_time(os.getpid())},
+        "command": {"pid": command, "start_time": start_time(command)},
     }
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a child, or ourselves, started, in the kernel's clock ticks since the boot; None when it is gone."""
+    try:
+        return int(stat_fields(pid)[19])
+    except OSError:
+        return None
 
 
 def stat_fields(pid: int) -> list[str]:
@@ -389,7 +393,7 @@ def tell_trouble(error: Exception) -> None:
         traceback.print_exception(error)
 
 
-def write_stubbornly(path: Path, content: dict[str, Any], attempts: int = WRITE_ATTEMPTS) -> bool:
+def write_stubbornly(path: Path, content: dict[str, Any], attempts: int = WRITE_ATTEMPTS) -> None:
     """Write even where the disk is full for a while: without this record nobody learns how the command ended."""
     for _ in range(attempts):
         try:
@@ -401,8 +405,7 @@ def write_stubbornly(path: Path, content: dict[str, Any], attempts: int = WRITE_
             tell_trouble(error)
             time.sleep(WRITE_PAUSE)
         else:
-            return True
-    return False
+            return
 
 
 if __name__ == "__main__":

@@ -53,9 +53,10 @@ from runners.requests import NotYet, heed_requests
 from runners.runs import Run
 
 _BROKEN = Failure(FailureKind.INTERNAL, "The service failed while deploying; its log says more. Deploy again.", True)
-_NOT_STARTED = Failure(
+_START_LOST = Failure(
     FailureKind.INTERNAL,
-    "The process that starts Pulumi was killed just then, and what it may have begun was ended. Deploy again.",
+    "The process that starts Pulumi ended, or gave no answer, just then, and what it may have begun was ended. "
+    "Deploy again.",
     retryable=True,
 )
 _REPLACED = "another service took over this database; nothing is started here any more. Stop this service."
@@ -324,7 +325,7 @@ class Worker:
             raise
         except ForkServerLost as loss:
             _log.warning("%s: %s", id_, loss)
-            await self._end_badly(record, run, lock, _NOT_STARTED)
+            await self._end_badly(record, run, lock, _START_LOST)
         except Exception as error:  # a boundary: whatever went wrong, such as a full disk, the record says so
             _log.exception("%s: deploying", id_)
             await self._end_badly(record, run, lock, _refused(error) if isinstance(error, OSError) else _BROKEN)

@@ -1,7 +1,7 @@
 """From the deploy call to the pushed SUCCESS, against bare `pulumi up` on the same module, in turn.
 
-Nothing is pinned: both are Pulumi's own processes for the most part. Eight at once are at work at once on both sides:
-the service has places for all.
+Nothing is pinned: both are Pulumi's own processes for the most part. The service has places for all of
+eight at once.
 """
 
 from __future__ import annotations

@@ -226,9 +226,10 @@ class Rounds:
 
     def _kill_fork_server(self, deployments: list[Deployment]) -> None:
         moment = time.time()
-        self._scene.kill_fork_server()
-        for deployment in deployments:
-            deployment.kills.append(Kill(Victim.FORK_SERVER, moment))
+        touched = [deployment for deployment in deployments if not self._scene.has_begun(deployment.id)]
+        if self._scene.kill_fork_server():
+            for deployment in touched:
+                deployment.kills.append(Kill(Victim.FORK_SERVER, moment))
 
     async def _kill_service(self, deployments: list[Deployment]) -> None:
         moment = time.time()

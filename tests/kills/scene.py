@@ -161,11 +161,18 @@ class Scene:
         assert self._process is not None
         await _kill(self._process)
 
-    def kill_fork_server(self) -> None:
-        """Kill the process from which the service has its supervisors; nothing happens where the service is away."""
+    def kill_fork_server(self) -> bool:
+        """Kill the process from which the service has its supervisors; False where there is none."""
+        killed = False
         for pid in self._fork_servers():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+                killed = True
+        return killed
+
+    def has_begun(self, update_id: str) -> bool:
+        """Whether the supervisor of its Pulumi is at work, or was: nobody has to be asked for another."""
+        return any((self.runs / update_id).glob("[0-9][0-9]-up/pids.json"))
 
     def _fork_servers(self) -> set[int]:
         """The pid of the service's fork server; empty where the service is away."""

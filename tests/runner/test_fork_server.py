@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
+import socket
+import termios
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -48,6 +52,26 @@ def supervisor_of(run: Run) -> ProcessIdentity:
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def request_waits() -> bool:
+    """Whether this process has written to a socket what nobody has read yet."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
+        with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as copy:
+            if copy.type == socket.SOCK_SEQPACKET and fcntl.ioctl(copy, termios.TIOCOUTQ, b"\0" * 4) != b"\0" * 4:
+                return True
+    return False
+
+
+def children_of(pid: int) -> list[int]:
+    """Zombies are among them."""
+    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    found = []
+    for number in numbers:
+        with suppress(OSError):
+            if parent_of(number) == pid:
+                found.append(number)
+    return found
 
 
 def environment_of(pid: int) -> bytes:
@@ -113,7 +137,7 @@ class TestForkServer:
         pid = await server_of(run)
         with stopped(pid):
             asking = asyncio.create_task(Run.create(tmp_path / "runs", "2").execute(command("leave", 0), lock, server))
-            await eventually((tmp_path / "runs" / "2" / "01-up" / "supervisor.log").exists)
+            await eventually(request_waits)
             os.kill(pid, signal.SIGKILL)
             with pytest.raises(ForkServerLost):
                 await asking
@@ -121,6 +145,33 @@ class TestForkServer:
         await executing
 
         assert (await Run.create(tmp_path / "runs", "3").execute(command("leave", 0), lock, server)).returncode == 0
+
+    async def test_one_that_gives_no_answer_is_done_with(self, tmp_path: Path, lock: StackLock) -> None:
+        """Whoever asked is told that it is not known what runs; the next command runs."""
+        run = Run.create(tmp_path / "runs", "1")
+        with ForkServer(patience=0.5) as server:
+            executing = asyncio.create_task(run.execute(command("polite"), lock, server))
+            pid = await server_of(run)
+            with stopped(pid), pytest.raises(ForkServerLost):
+                await Run.create(tmp_path / "runs", "2").execute(command("leave", 0), lock, server)
+            assert ended(pid)()
+            run.hasten()
+            await executing
+            last = await Run.create(tmp_path / "runs", "3").execute(command("leave", 0), lock, server)
+
+        assert last.returncode == 0
+
+    async def test_a_supervisor_that_has_ended_is_gone(
+        self, tmp_path: Path, server: ForkServer, lock: StackLock
+    ) -> None:
+        """The fork server, which does not wait for its children, keeps no zombies."""
+        run = Run.create(tmp_path / "runs", "1")
+        executing = asyncio.create_task(run.execute(command("polite"), lock, server))
+        pid = await server_of(run)
+        run.hasten()
+        await executing
+
+        await eventually(lambda: not children_of(pid))
 
     async def test_nobody_reads_the_environment_in_its_process_list(
         self, tmp_path: Path, server: ForkServer, lock: StackLock
