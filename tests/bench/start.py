@@ -1,6 +1,6 @@
 """From the start of the service's process to its first answer, on an empty data directory; and its memory when idle.
 
-What the fork server has counts as well, although most of it is pages that Python's other processes share.
+The fork server counts as well.
 """
 
 from __future__ import annotations
