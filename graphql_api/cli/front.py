@@ -300,7 +300,11 @@ async def _demo(settings: Settings, exit_: bool) -> int:
 
 
 def _addresses(address: str) -> str:
-    return f"GraphQL over HTTP:      http://{address}/graphql\nGraphQL over websocket: ws://{address}/graphql"
+    return (
+        f"GraphQL over HTTP:      http://{address}/graphql\n"
+        f"GraphQL over websocket: ws://{address}/graphql\n"
+        f"GraphiQL:               http://{address}/graphiql"
+    )
 
 
 # --- the doctor

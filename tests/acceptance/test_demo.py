@@ -65,10 +65,12 @@ async def test_the_demo_keeps_serving_until_interrupted(tmp_path: Path, real: di
             line = (await process.stdout.readline()).decode()
             assert line, "the demo ended"
             address = line.partition("GraphQL over HTTP:")[2].partition("http://")[2].partition("/")[0]
+        others = [(await process.stdout.readline()).decode().split()[-1] for _ in range(2)]
         listed = await Service(address, tmp_path).execute("{ stackUpdates { nodes { status } } }")
         process.send_signal(signal.SIGINT)
         await process.communicate()
 
+    assert others == [f"ws://{address}/graphql", f"http://{address}/graphiql"]
     assert listed == {"stackUpdates": {"nodes": [{"status": "SUCCESS"}]}}
     assert process.returncode == 130
 
