@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-
-#: How many headers are remembered with what they ask for: a client sends the same one each time.
-REMEMBERED = 100
 
 
-@lru_cache(REMEMBERED)
-def preferred(accept: str, offered: tuple[str, ...]) -> str | None:
+def preferred(accept: str, offered: Sequence[str]) -> str | None:
     """The offered type that an Accept header likes best, of equals the first offered; None when it takes none.
 
     An empty header takes everything. Of several ranges that match a type the most specific counts (RFC 9110, 12.5.1);
