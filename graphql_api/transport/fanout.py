@@ -46,7 +46,7 @@ class Recipient(ABC):
 
     @abstractmethod
     def sent(self, frame: bytes) -> bool:
-        """Send an answer, if that takes no waiting; whether it did."""
+        """Send an answer, if that takes no waiting; whether it did. Nothing is raised: it would end all others, too."""
 
     @abstractmethod
     async def send(self, frame: bytes) -> None:
@@ -56,8 +56,9 @@ class Recipient(ABC):
 class FanOut:
     """Gives each subscriber the encoded answers to its subscription."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, sent_at_once: int = SENT_AT_ONCE) -> None:
         self._operations = operations
+        self._sent_at_once = sent_at_once
         self._groups = dict[Hashable, _Group]()
 
     async def follow(self, prepared: Prepared, variables: Variables, caller: Caller) -> AsyncGenerator[bytes, None]:
@@ -97,7 +98,8 @@ class FanOut:
         key = prepared, _told_apart(variables), caller.rights
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = _Group(partial(self._operations.subscribe, prepared, variables, caller))
+            begin = partial(self._operations.subscribe, prepared, variables, caller)
+            group = self._groups[key] = _Group(begin, self._sent_at_once)
         group.sharers += 1
         try:
             yield group
@@ -151,14 +153,15 @@ class _Member:
 class _Group:
     """Subscribers who ask for the same: the answers to the newest events, and who is told of them together."""
 
-    def __init__(self, begin: Callable[[int | None], Awaitable[Subscription]]) -> None:
+    def __init__(self, begin: Callable[[int], Awaitable[Subscription]], sent_at_once: int) -> None:
         #: Makes a subscription that goes on after a seq.
         self.begin = begin
+        self._sent_at_once = sent_at_once
         self.sharers = 0
         # By the identity of the event, which is kept beside, so that no other gets its id.
         self._recent = OrderedDict[int, tuple[object, Frame]]()
         self._members = set[_Member]()
-        self._told: int | None = None  # the seq up to which members have been told, or are being told
+        self._seq: int | None = None  # up to which members have been told, or are being told
         self._telling: asyncio.Task[None] | None = None
 
     async def answers(self, subscription: Subscription) -> AsyncGenerator[tuple[object, bytes], None]:
@@ -187,19 +190,19 @@ class _Group:
     # --- members
 
     async def goes_on_after(self, at: Place) -> bool:
-        """Whether the group tells what comes after this place."""
+        """Whether the group tells what comes after this place; it begins to where it tells nothing yet."""
         if not at.waits or self.sharers == 1:
             return False
         if self._telling is None:
-            self._told = at.seq
+            self._seq = at.seq
             self._telling = asyncio.create_task(self._tell(at.seq), name="tell subscribers")
-        elif self._told != at.seq:
+        elif self._seq != at.seq:
             await asyncio.sleep(0)  # who tells the others is woken in the same turn, perhaps a moment later
-        return self._told == at.seq
+        return self._seq == at.seq
 
     def join(self, member: _Member, seq: int) -> None:
         """Tell the member what comes after this seq; if that is told already, it has to go on by itself."""
-        if self._told == seq:
+        if self._seq == seq:
             self._members.add(member)
         else:
             member.end.set_result(seq)
@@ -208,7 +211,7 @@ class _Group:
         """Tell the member nothing more; when the last has left, nothing is followed for them any more."""
         self._members.discard(member)
         if self._telling is not None and not self._members:
-            telling, self._telling, self._told = self._telling, None, None
+            telling, self._telling, self._seq = self._telling, None, None
             telling.cancel()
             await asyncio.wait([telling])
 
@@ -219,13 +222,16 @@ class _Group:
             async with aclosing(self.answers(await self.begin(seq))) as answers:
                 async for event, frame in answers:
                     at = place(event)
-                    self._told = at.seq if at else None
+                    self._seq = at.seq if at else None
                     await self._pass_on(frame, seq)
                     seq = at.seq if at else seq
         except Exception as error:
-            end = error if isinstance(error, RequestRefused) else failure(error)
+            refused = error if isinstance(error, RequestRefused) else failure(error)
+            end = RequestRefused(refused.errors)  # without a traceback, which would hold on to all members
+        if self._telling is not asyncio.current_task():
+            return  # all had left, and others may have come
         members, self._members = self._members, set()
-        self._telling = self._told = None
+        self._telling = self._seq = None
         for member in members:
             if not member.end.done():
                 member.end.set_result(end)
@@ -236,7 +242,7 @@ class _Group:
             if not member.end.done() and not member.recipient.sent(frame):
                 self._members.discard(member)
                 member.end.set_result(seq)
-            if number % SENT_AT_ONCE == 0:
+            if number % self._sent_at_once == 0:
                 await asyncio.sleep(0)
 
 

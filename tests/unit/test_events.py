@@ -561,6 +561,19 @@ def test_who_was_interrupted_goes_on_as_if_it_had_not_been() -> None:
     virtual_time.run(scenario)
 
 
+def test_who_was_interrupted_has_what_came_meanwhile_at_once() -> None:
+    """Also where nobody else watches."""
+
+    async def scenario() -> None:
+        async with a_stage(lines=3) as stage:
+            await stage.end()
+            alone = Look(stage, interrupted=True)
+            await alone.look(1)
+            assert alone.seen == [(0, [2, 3, 4])]
+
+    virtual_time.run(scenario)
+
+
 def test_who_was_interrupted_waits_for_a_replica_that_lags_behind() -> None:
     """What it has been given is known to be there, whatever is read now."""
 

@@ -40,11 +40,16 @@ class Broken(Exception):
     """What nobody expects."""
 
 
+async def nothing() -> None:
+    """What is done between two events, mostly."""
+
+
 @dataclass
 class Observed:
     """What operations are asked for: ``answered`` holds each event that was answered, as far as anybody keeps it.
 
-    When they are ``broken``, sources break off with their next event; they close when they may.
+    When they are ``broken``, sources break off with their next event; they close when they may. Before each event, and
+    before they close, they do what ``between`` does.
     """
 
     answered: list[weakref.ref[Any]] = field(default_factory=list)
@@ -52,6 +57,7 @@ class Observed:
     waits: bool = False
     sources: int = 0  # that are followed
     broken: bool = False
+    between: Callable[[], Awaitable[object]] = nothing
     may_close: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -84,10 +90,14 @@ class ObservedSubscription(Subscription):
                 async for event in events:
                     if self._observed.broken:
                         raise Broken
+                    await self._observed.between()
                     yield event
         finally:
-            await self._observed.may_close.wait()
-            self._observed.sources -= 1
+            try:
+                await self._observed.may_close.wait()
+                await self._observed.between()
+            finally:
+                self._observed.sources -= 1
 
     def answer(self, event: object) -> Answer | Awaitable[Answer]:
         self._observed.answered.append(weakref.ref(event))
@@ -121,12 +131,15 @@ class Shared:
         """Of all events by now."""
         return list(range(1, self.chunk.events[-1].seq + 1))
 
+    def begin_to_tell(self, taker: Taker, caller: Caller = ANYBODY, query: str = EVENTS) -> None:
+        given = self.fanout.give(prepare(query), {"id": self.chunk.update_id}, caller, taker)
+        taker.task = asyncio.create_task(given)
+
     @asynccontextmanager
     async def told(self, *takers: Taker, caller: Caller = ANYBODY, query: str = EVENTS) -> AsyncIterator[None]:
         """While all of these are told of the log, and have been told of what there is."""
         for taker in takers:
-            given = self.fanout.give(prepare(query), {"id": self.chunk.update_id}, caller, taker)
-            taker.task = asyncio.create_task(given)
+            self.begin_to_tell(taker, caller, query)
         try:
             await eventually(lambda: all(taker.seqs == self.seqs for taker in takers))
             yield
@@ -164,6 +177,10 @@ class Taker(Recipient):
         await self.has_room.wait()
         self._take(frame)
 
+    def turn(self) -> None:
+        """Have room from now on, or none."""
+        self.has_room.clear() if self.has_room.is_set() else self.has_room.set()
+
     def leave(self) -> None:
         self.task.cancel()
 
@@ -173,13 +190,13 @@ class Taker(Recipient):
 
 
 @asynccontextmanager
-async def shared() -> AsyncIterator[Shared]:
+async def shared(sent_at_once: int = SENT_AT_ONCE) -> AsyncIterator[Shared]:
     async with parts() as made:
         update = a_stack_update()
         await kept(made.backends.updates, update, started(update))
         chunk = await made.append(a_chunk(a_line(), update_id=update.id))
         observed = Observed()
-        fanout = FanOut(ObservedOperations(made.services, observed))
+        fanout = FanOut(ObservedOperations(made.services, observed), sent_at_once)
         yield Shared(made, observed, fanout, chunk)
         assert (fanout.followed, observed.sources) == (0, 0)
         assert made.wakeups.topics == frozenset()
@@ -486,6 +503,57 @@ async def test_who_joins_late_is_told_of_all_before() -> None:
             await log.append_for(*early, late)
 
 
+async def test_who_comes_to_the_group_while_it_is_told_misses_nothing() -> None:
+    """At the place behind which the others are being told just now, one is too late to be told with them."""
+    async with shared(sent_at_once=1) as log, log.told(*(takers := [Taker() for _ in range(50)])):
+        await log.append_for(*takers)
+        await eventually(lambda: log.observed.sources == 1)
+        new, told = Taker(), asyncio.Event()
+
+        async def wait() -> None:
+            if asyncio.current_task() is new.task:
+                await told.wait()
+
+        log.observed.between = wait
+        log.begin_to_tell(new)
+        await eventually(lambda: log.observed.sources == 2)
+        for taker in takers:
+            taker.before_sent = told.set
+        await log.append_for(*takers)
+        await eventually(lambda: new.seqs == log.seqs)
+        new.leave()
+        await asyncio.wait([new.task])
+
+
+async def test_who_comes_to_the_group_as_its_source_breaks_goes_on_alone() -> None:
+    """The group ends with an error while one has closed its own source to join it: that one has no error."""
+    async with shared() as log:
+        takers, new, may_join = [Taker() for _ in range(3)], Taker(), asyncio.Event()
+        for taker in takers:
+            log.begin_to_tell(taker)
+        await eventually(lambda: all(taker.seqs == log.seqs for taker in takers))
+        await log.append_for(*takers)
+        await eventually(lambda: log.observed.sources == 1)
+
+        async def wait() -> None:
+            if asyncio.current_task() is new.task and new.seqs:
+                await may_join.wait()
+
+        log.observed.between = wait
+        log.begin_to_tell(new)
+        await eventually(lambda: new.seqs == log.seqs)
+        log.observed.broken = True
+        await log.append()
+        for taker in takers:
+            with pytest.raises(RequestRefused):
+                await taker.task
+        log.observed.broken = False
+        may_join.set()
+        await eventually(lambda: new.seqs == log.seqs)
+        new.leave()
+        await asyncio.wait([new.task])
+
+
 async def test_who_leaves_while_others_are_told_is_told_nothing_more() -> None:
     """Of many members whom one of them ends; whoever comes meanwhile is told each event once."""
     async with shared() as log:
@@ -564,34 +632,47 @@ async def test_rights_make_groups() -> None:
             assert readers[0].frames[-1] is not writers[0].frames[-1]
 
 
+async def leave(taker: Taker, chance: random.Random) -> None:
+    """Leave, perhaps twice: the client ends its operation, and then its socket ends."""
+    taker.leave()
+    if chance.random() < 0.5:
+        await asyncio.sleep(0)
+        taker.leave()
+
+
 @pytest.mark.parametrize("seed", range(10))
 async def test_whatever_happens_each_is_told_each_event_once(seed: int) -> None:
-    """In order, while members come, go, and have room or none."""
+    """In order, while members come, go, and have room or none, in whichever order the tasks have their turns."""
     chance = random.Random(seed)  # noqa: S311 (no secret)
-    async with shared() as log:
-        takers = [Taker(has_room=chance.random() < 0.8) for _ in range(30)]
-        tasks = [
-            asyncio.create_task(log.fanout.give(prepare(EVENTS), {"id": log.chunk.update_id}, ANYBODY, taker))
-            for taker in takers
-        ]
-        for _ in range(60):
-            for taker in chance.sample(takers, 5):
-                taker.has_room.clear() if taker.has_room.is_set() else taker.has_room.set()
+    async with shared(sent_at_once=2) as log:
+
+        async def take_turns() -> None:
+            for _ in range(chance.randrange(4)):
+                await asyncio.sleep(0)
+
+        log.observed.between = take_turns
+
+        takers, left = [Taker(has_room=chance.random() < 0.8) for _ in range(12)], list[Taker]()
+        for taker in takers:
+            log.begin_to_tell(taker)
+        for _ in range(150):
+            for taker in chance.sample(takers, 3):
+                taker.turn()
+            if chance.random() < 0.6:
+                await log.append(*[a_line()] * chance.choice([1, 1, 2, 300]))
             for _ in range(chance.randrange(3)):
-                await log.append(*[a_line()] * chance.choice([1, 2, 300]))
-            if chance.random() < 0.2:
                 position = chance.randrange(len(takers))
-                tasks[position].cancel()
-                await asyncio.wait([tasks[position]])
-                assert takers[position].seqs == log.seqs[: len(takers[position].seqs)]
-                takers[position] = Taker()
-                given = log.fanout.give(prepare(EVENTS), {"id": log.chunk.update_id}, ANYBODY, takers[position])
-                tasks[position] = asyncio.create_task(given)
-            for _ in range(chance.randrange(20)):
+                left.append(takers[position])
+                await leave(takers[position], chance)
+                takers[position] = Taker(has_room=chance.random() < 0.8)
+                log.begin_to_tell(takers[position])
+            for _ in range(chance.randrange(12)):
                 await asyncio.sleep(0)
         await log.append(END)
         for taker in takers:
             taker.has_room.set()
-        await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
+        await asyncio.wait_for(asyncio.gather(*(taker.task for taker in takers)), PATIENCE)
+        await eventually(lambda: "tell subscribers" not in {task.get_name() for task in asyncio.all_tasks()})
 
         assert all(taker.seqs == log.seqs for taker in takers)
+        assert all(taker.seqs == log.seqs[: len(taker.seqs)] for taker in left)
