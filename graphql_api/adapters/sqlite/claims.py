@@ -24,7 +24,7 @@ class SqliteClaims:
         self._database = database
 
     async def current(self, stack: StackFqdn) -> Claim | None:
-        row = await self._database.row(_CURRENT, (stack,))
+        row = await self._database.keyed(_CURRENT, (stack,))
         return read_claim(row) if row else None
 
     async def claim(self, claim: Claim) -> bool:

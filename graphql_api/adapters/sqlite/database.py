@@ -25,7 +25,7 @@ T = TypeVar("T")
 Row = tuple[Any, ...]
 Query = tuple[str, Row]
 
-#: How many rows are a few. To read more takes longer than the way to a thread and back.
+#: How many rows of a few hundred bytes are a few. To read more takes longer than the way to a thread and back.
 FEW = 32
 
 _NEEDED_SQLITE = (3, 38)  # STRICT tables, and JSON functions in every build
@@ -108,7 +108,7 @@ class SqliteDatabase:
         return found[0] if found else None
 
     async def few(self, sql: str, parameters: Sequence[str | int]) -> list[Row]:
-        """At most FEW rows, each found by an index: they are not waited for."""
+        """At most FEW small rows, each found by an index: nothing else goes on until they are read."""
         if self._glance:
             # Where the file can't be read at this moment, the reader waits, or finds out why.
             with suppress(sqlite3.Error):

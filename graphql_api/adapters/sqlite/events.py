@@ -38,11 +38,11 @@ class SqliteEvents:
         return await self._database.write(append)
 
     async def last(self, update_id: StackUpdateId) -> Chunk | None:
-        row = await self._database.row(*last_query(update_id))
+        row = await self._database.keyed(*last_query(update_id))
         return read_chunk(row) if row else None
 
     async def span(self, update_id: StackUpdateId) -> Span | None:
-        row = await self._database.row(*span_query(update_id))
+        row = await self._database.keyed(*span_query(update_id))
         return Span(*row) if row and row[0] is not None else None
 
     async def read(

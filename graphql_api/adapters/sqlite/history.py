@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from graphql_api.adapters.sqlite.database import Query, SqliteDatabase
+from graphql_api.adapters.sqlite.database import FEW, Query, SqliteDatabase
 from graphql_api.adapters.sqlite.pages import List, read_count, read_page
 from graphql_api.adapters.sqlite.rows import UPDATE_COLUMNS, read_update_row
 from graphql_api.adapters.stored import milliseconds
@@ -28,7 +28,8 @@ class SqliteHistory:
         self._database = database
 
     async def page(self, slice_: Slice, where: StackUpdateFilter = EVERY_UPDATE) -> Sequence[StackUpdate]:
-        rows = await read_page(self._database, updates_list(where), UPDATE_COLUMNS, slice_)
+        read = self._database.few if slice_.limit <= FEW else self._database.rows
+        rows = await read_page(read, updates_list(where), UPDATE_COLUMNS, slice_)
         return [read_update_row(row) for row in rows]
 
     async def count(self, where: StackUpdateFilter = EVERY_UPDATE) -> int:

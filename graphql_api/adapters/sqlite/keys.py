@@ -21,7 +21,7 @@ class SqliteKeys:
         self._database = database
 
     async def find(self, caller: str, key: str, since: datetime) -> IdempotencyKey | None:
-        row = await self._database.row(_FIND, (caller, key, milliseconds_up(since)))
+        row = await self._database.keyed(_FIND, (caller, key, milliseconds_up(since)))
         return read_key(row) if row else None
 
     async def keep(self, key: IdempotencyKey, since: datetime) -> IdempotencyKey:

@@ -6,11 +6,11 @@ Wherever a page lies, and from whichever end it is read, its place is found by a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from graphql_api.adapters.sqlite.database import FEW, Query, Row, SqliteDatabase
+from graphql_api.adapters.sqlite.database import Query, Row, SqliteDatabase
 from graphql_api.adapters.sqlite.rows import milliseconds_up
 from graphql_api.adapters.stored import milliseconds
 from graphql_api.domain.ports import Cursor, Slice
@@ -19,6 +19,10 @@ _Place = tuple[int, str]
 _BEYOND = "\U0010ffff"  # behind every id
 _NEWEST, _OLDEST = (2**62, ""), (-(2**62), "")  # also an unbounded page is a search between two places
 _BETWEEN = "(created_at, id) > (?, ?) AND (created_at, id) < (?, ?)"
+
+
+#: How rows are read: ``rows`` or ``few`` of a database.
+ReadRows = Callable[[str, Row], Awaitable[list[Row]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,9 @@ class List:
     created_before: datetime | None = None
 
 
-async def read_page(database: SqliteDatabase, list_: List, columns: str, slice_: Slice) -> Sequence[Row]:
+async def read_page(read: ReadRows, list_: List, columns: str, slice_: Slice) -> Sequence[Row]:
     if not list_.searches:
         return []
-    read = database.few if slice_.limit <= FEW else database.rows
     found = await read(*page_query(list_, columns, slice_))
     return found[::-1] if slice_.from_end else found
 

@@ -81,7 +81,7 @@ class SqliteResources:
         return await self._database.write(delete)
 
     async def page(self, slice_: Slice, where: CloudResourceFilter = EVERY_RESOURCE) -> Sequence[CloudResource]:
-        rows = await read_page(self._database, resources_list(where), RESOURCE_COLUMNS, slice_)
+        rows = await read_page(self._database.rows, resources_list(where), RESOURCE_COLUMNS, slice_)
         return [read_resource(row) for row in rows]
 
     async def count(self, where: CloudResourceFilter = EVERY_RESOURCE) -> int:

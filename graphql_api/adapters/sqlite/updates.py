@@ -59,7 +59,7 @@ class SqliteUpdates:
         return read_update_row(row) if row else None
 
     async def manifest(self, id_: StackUpdateId) -> str | None:
-        row = await self._database.row(_MANIFEST, (id_,))
+        row = await self._database.keyed(_MANIFEST, (id_,))
         return row[0] if row else None
 
     async def output(self, id_: StackUpdateId) -> str | None:
