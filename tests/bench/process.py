@@ -113,19 +113,6 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * TICK
 
 
-def children(pid: int) -> list[int]:
-    """The pids of a process's children."""
-    entries = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return [int(entry.name) for entry in entries if _parent(entry) == pid]
-
-
-def _parent(entry: Path) -> int | None:
-    try:
-        return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:  # it has ended
-        return None
-
-
 def memory(pid: int, what: str = "VmRSS") -> float:
     """How many MiB of memory a process has, or had at most (VmHWM)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()

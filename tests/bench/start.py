@@ -9,9 +9,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from tests.bench.process import CLIENT_CORE, SERVER_CORE, children, memory, on_cores, serving
+from tests.bench.process import CLIENT_CORE, SERVER_CORE, memory, on_cores, serving
 from tests.bench.report import Figure, Measure
 from tests.bench.stage import Stage
+from tests.processes import children
 
 ANSWER = Measure("start → first answer", "s", "≤", 1)
 MEMORY = Measure("idle memory", "MiB", "≤", 80)

@@ -16,6 +16,7 @@ from pathlib import Path
 from runners import process, supervisor
 from runners.process import ProcessIdentity
 from tests.kills import programs
+from tests.processes import children
 from tests.service import PATIENCE, Service, environment
 
 #: How long the store's server, or the service, may take to be there.
@@ -176,13 +177,9 @@ class Scene:
 
     def _fork_servers(self) -> set[int]:
         """The pid of the service's fork server; empty where the service is away."""
-        found = set()
-        if self.alive and self._process is not None:
-            for entry in Path("/proc").iterdir():
-                with suppress(OSError):
-                    if entry.name.isdigit() and _parent(entry) == self._process.pid and _is_fork_server(entry):
-                        found.add(int(entry.name))
-        return found
+        if self._process is None or not self.alive:
+            return set()
+        return {pid for pid in children(self._process.pid) if _is_fork_server(pid)}
 
     def kill(self, victim: Victim, update_id: str) -> str | None:
         """Kill the Pulumi or the supervisor of a deployment; the command that this was, None where none is there."""
@@ -243,12 +240,11 @@ def _starting(directory: Path) -> ProcessIdentity | None:
     return None
 
 
-def _is_fork_server(entry: Path) -> bool:
-    return os.fsencode(supervisor.__file__) in (entry / "cmdline").read_bytes().split(b"\0")
-
-
-def _parent(entry: Path) -> int:
-    return int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+def _is_fork_server(pid: int) -> bool:
+    try:
+        return os.fsencode(supervisor.__file__) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:  # it has ended
+        return False
 
 
 async def _first_line(started: asyncio.subprocess.Process) -> str:

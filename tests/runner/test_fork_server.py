@@ -19,6 +19,7 @@ from runners.fork_server import ForkServer, ForkServerLost
 from runners.lock import StackLock
 from runners.process import ProcessIdentity
 from runners.runs import Command, Run
+from tests.processes import children, parent
 
 from .children import argv_of, stopped
 from .waiting import eventually, has_said
@@ -50,10 +51,6 @@ def supervisor_of(run: Run) -> ProcessIdentity:
     return ProcessIdentity(**pids["supervisor"], boot_id=pids["boot_id"])
 
 
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
 def request_waits() -> bool:
     """Whether this process has written to a socket what nobody has read yet."""
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - numbers, not paths
@@ -63,17 +60,6 @@ def request_waits() -> bool:
     return False
 
 
-def children_of(pid: int) -> list[int]:
-    """Zombies are among them."""
-    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    found = []
-    for number in numbers:
-        with suppress(OSError):
-            if parent_of(number) == pid:
-                found.append(number)
-    return found
-
-
 def environment_of(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
@@ -81,7 +67,9 @@ def environment_of(pid: int) -> bytes:
 async def server_of(run: Run) -> int:
     """The fork server's pid, once a command of this run is there."""
     await has_said(run.directory / "01-up" / "stdout", "ready")
-    return parent_of(supervisor_of(run).pid)
+    pid = parent(supervisor_of(run).pid)
+    assert pid is not None
+    return pid
 
 
 def ended(pid: int) -> Callable[[], bool]:
@@ -171,7 +159,7 @@ class TestForkServer:
         run.hasten()
         await executing
 
-        await eventually(lambda: not children_of(pid))
+        await eventually(lambda: not children(pid))
 
     async def test_nobody_reads_the_environment_in_its_process_list(
         self, tmp_path: Path, server: ForkServer, lock: StackLock
