@@ -37,7 +37,7 @@ class Blow:
     victims: tuple[Victim, ...]
 
 
-_RUN = 3 * ((Victim.PULUMI,), (Victim.SUPERVISOR,))
+_RUN = 4 * ((Victim.PULUMI,), (Victim.SUPERVISOR,))
 _SERVICE = ((Victim.SERVICE,), (Victim.SERVICE, Victim.SERVICE))
 _FORK_SERVER = ((Victim.FORK_SERVER,), (Victim.FORK_SERVER, Victim.SERVICE), (Victim.FORK_SERVER, Victim.SUPERVISOR))
 #: Where the service is away, or the supervisor, nobody sees how a run ends.
