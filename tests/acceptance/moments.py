@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runners.process import ProcessIdentity, identify
+from tests.processes import children
 from tests.runner.waiting import eventually
 from tests.service import PATIENCE, Service
 
@@ -66,15 +67,10 @@ async def signal_at(service: Service, update_id: str, moment: Callable[[], objec
     await asyncio.to_thread(watch)
 
 
-def children(pid: int) -> dict[str, ProcessIdentity]:
-    """The processes whose parent this is, by name."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (identity := identify(int(entry.name))):
-            name, _, fields = (entry / "stat").read_text().rpartition(")")
-            if int(fields.split()[1]) == pid:
-                found[name.partition("(")[2]] = identity
-    return found
+def children_by_name(pid: int) -> dict[str, ProcessIdentity]:
+    """The processes whose parent this is, as far as they run."""
+    found = {one: identify(one) for one in children(pid)}
+    return {Path(f"/proc/{one}/comm").read_text().strip(): identity for one, identity in found.items() if identity}
 
 
 async def refused_start(environment: Mapping[str, str], cwd: Path) -> str:

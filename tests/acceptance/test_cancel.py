@@ -10,7 +10,7 @@ import pytest
 from runners import process
 from tests.acceptance.conftest import Start
 from tests.acceptance.files import Files
-from tests.acceptance.moments import children, pids_of_up
+from tests.acceptance.moments import children_by_name, pids_of_up
 from tests.service import PATIENCE
 
 pytestmark = pytest.mark.external
@@ -174,7 +174,7 @@ async def test_a_killed_provider_is_a_failure_with_a_sentence(start: Start) -> N
         await files.begun(slow)
         pids = pids_of_up(running.service, id_)
         assert pids
-        (plugin,) = [it for name, it in children(pids["command"]).items() if not name.startswith("pulumi-lang")]
+        (plugin,) = [it for name, it in children_by_name(pids["command"]).items() if not name.startswith("pulumi-lang")]
         process.send_signal(plugin, signal.SIGKILL)
         ended = await files.ended(id_)
         after = await files.ended(await files.deploy(files.file("slow")))

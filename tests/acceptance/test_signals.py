@@ -11,7 +11,7 @@ import pytest
 from runners import process
 from runners.lock import StackLock
 from tests.acceptance.conftest import Start
-from tests.acceptance.moments import STACK, children, directory_of_up, mark, pids_of_up, reached, signal_at
+from tests.acceptance.moments import STACK, children_by_name, directory_of_up, mark, pids_of_up, reached, signal_at
 from tests.runner.waiting import eventually
 from tests.service import Service, manifest
 
@@ -78,7 +78,7 @@ async def test_a_killed_language_host_is_a_failure_with_a_sentence(start: Start)
         await reached(service, "ran")
         pids = pids_of_up(service, id_)
         assert pids
-        host = next(it for name, it in children(pids["command"]).items() if name.startswith("pulumi-lang"))
+        host = next(it for name, it in children_by_name(pids["command"]).items() if name.startswith("pulumi-lang"))
         process.send_signal(host, signal.SIGKILL)
         ended = await service.outcome(id_)
         after = await service.outcome(await service.deploy(manifest()))
